@@ -1,0 +1,1 @@
+"""peerway connects two machines behind NATs and firewalls, by key."""

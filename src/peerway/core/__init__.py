@@ -1,0 +1,1 @@
+"""The pure half: protocol machines without sockets, clocks or chance."""

@@ -1,0 +1,322 @@
+"""The contract every protocol machine follows, and the pieces machines are built from.
+
+A machine is pure: it is given bytes and the time, and answers with bytes to send, events
+that happened, and the next moment it wants to be called. It never touches a socket, a
+clock or a source of chance. Whoever drives it (asyncio on real sockets, the simulated
+internet, a test) does this after every input:
+
+1. take `poll_transmit()` until it is None and send each,
+2. take `poll_event()` until it is None and act on each,
+3. arm one timer for `poll_deadline()` and call `handle_timeout(now)` when it passes.
+
+Early, late and spurious calls of `handle_timeout` are harmless. A peer's bytes never
+raise out of a machine: they are dropped and counted by reason in `drops`. Misuse by the
+local caller raises at once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+
+class PeerwayError(Exception):
+    """The root of every exception peerway raises on purpose."""
+
+
+class WireError(PeerwayError, ValueError):
+    """Bytes from the network that are not what they should be. Leaves codecs only."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class UdpAddress:
+    """An IP address in its canonical text form, and a UDP port."""
+
+    ip: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.ip}]:{self.port}" if ":" in self.ip else f"{self.ip}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RelayAddress:
+    """A client of a relay: the relay's URL and the client's 32-byte X25519 key there."""
+
+    url: str
+    key: bytes
+
+    def __str__(self) -> str:
+        return f"relay {self.url}"
+
+
+Address = UdpAddress | RelayAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """What arrived in one system call: one datagram, or several of equal size coalesced.
+
+    `local` is the bound address of our socket, None when a relay delivered it.
+    `segment_size` is 0 for a single datagram; otherwise every `segment_size` bytes are
+    a datagram, the last one perhaps shorter.
+    """
+
+    data: bytes
+    remote: Address
+    local: UdpAddress | None = None
+    segment_size: int = 0
+
+    def segments(self) -> Iterator[bytes]:
+        """The single datagrams."""
+        if not self.segment_size:
+            yield self.data
+            return
+        for offset in range(0, len(self.data), self.segment_size):
+            yield self.data[offset : offset + self.segment_size]
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Datagrams to send in one system call: all of one size, the last perhaps shorter.
+
+    `local` is the bound address of the socket to send from; None lets the driver choose
+    the socket of the right family. `ttl` None is the system's default.
+    """
+
+    segments: tuple[bytes, ...]
+    remote: Address
+    local: UdpAddress | None = None
+    ttl: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWrite:
+    """Bytes to write to the byte stream `stream`, a name the machine chose or was given."""
+
+    stream: str
+    data: bytes
+
+
+Output = Transmit | StreamWrite
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a machine next wants `handle_timeout`, and why.
+
+    `at` is monotonic seconds; `reason` is for people ("stun: retransmit 3 of 7").
+    """
+
+    at: float
+    reason: str
+
+
+class Event:
+    """Something that happened (past tense), or a request to the driver (imperative)."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream(Event):
+    """Open a byte stream to `url` and call `stream_opened(stream)` or `stream_closed(stream, error)`."""
+
+    stream: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseStream(Event):
+    """Close the byte stream once what was written to it is flushed; say nothing back."""
+
+    stream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve(Event):
+    """Look up the addresses of the host `name`; answer `resolved(name, ips, now)`."""
+
+    name: str
+
+
+class Rng(Protocol):
+    """Chance from outside: `random.SystemRandom()` in production, `random.Random(seed)` in tests."""
+
+    def randbytes(self, n: int, /) -> bytes: ...
+    def uniform(self, a: float, b: float, /) -> float: ...
+    def randrange(self, stop: int, /) -> int: ...
+
+
+class Machine(Protocol):
+    """What every machine offers to whoever drives it."""
+
+    def handle_timeout(self, now: float) -> None: ...
+    def poll_transmit(self) -> Output | None: ...
+    def poll_event(self) -> Event | None: ...
+    def poll_deadline(self) -> Deadline | None: ...
+
+
+class Timers:
+    """The named timers of one machine; a name has at most one deadline at a time."""
+
+    def __init__(self) -> None:
+        self._deadlines: dict[str, Deadline] = {}
+
+    def set(self, name: str, at: float, reason: str = "") -> None:
+        """Arm `name` for `at`, replacing what it was armed for."""
+        self._deadlines[name] = Deadline(at, reason or name)
+
+    def cancel(self, name: str) -> None:
+        """Disarm `name`; harmless when it is not armed."""
+        self._deadlines.pop(name, None)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._deadlines
+
+    def next(self) -> Deadline | None:
+        """The earliest deadline."""
+        return min(self._deadlines.values(), key=lambda deadline: deadline.at, default=None)
+
+    def expired(self, now: float) -> list[str]:
+        """Disarm and return the names that are due, earliest first."""
+        due = [(deadline.at, name) for name, deadline in self._deadlines.items() if deadline.at <= now]
+        due.sort()
+        for _, name in due:
+            del self._deadlines[name]
+        return [name for _, name in due]
+
+
+class Leaf:
+    """A machine's queues and timers: what a machine without children is built on."""
+
+    def __init__(self) -> None:
+        self.drops: Counter[str] = Counter()
+        self._timers = Timers()
+        self._transmits: deque[Output] = deque()
+        self._events: deque[Event] = deque()
+
+    def poll_transmit(self) -> Output | None:
+        """The next bytes to send."""
+        return self._transmits.popleft() if self._transmits else None
+
+    def poll_event(self) -> Event | None:
+        """The next thing that happened."""
+        return self._events.popleft() if self._events else None
+
+    def poll_deadline(self) -> Deadline | None:
+        """When to call `handle_timeout`, and why."""
+        return self._timers.next()
+
+    def handle_timeout(self, now: float) -> None:
+        """Run every timer that is due."""
+        for name in self._timers.expired(now):
+            self._timer_expired(name, now)
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        raise NotImplementedError(name)
+
+    def _drop(self, reason: str) -> None:
+        self.drops[reason] += 1
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class Composite(Leaf, Generic[Key]):
+    """A machine made of machines.
+
+    Every input method of a subclass ends with `_settle(now)`: it drains the children that
+    were touched, hands each child's event to `_child_event` and each child's transmit to
+    `_child_transmit`, and goes on until nobody has anything more to say. Children that
+    were not touched cost nothing, however many there are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._children: dict[Key, Machine] = {}
+        self._touched: dict[Key, None] = {}
+        self._wakeups: list[tuple[float, int, Key]] = []
+        self._armed: dict[Key, tuple[float, int, str]] = {}
+        self._sequence = 0
+
+    def _adopt(self, key: Key, child: Machine) -> None:
+        if key in self._children:
+            raise ValueError(f"there is a child {key!r} already")
+        self._children[key] = child
+        self._touched[key] = None
+
+    def _release(self, key: Key) -> None:
+        self._children.pop(key, None)
+        self._touched.pop(key, None)
+        self._armed.pop(key, None)
+
+    def _touch(self, key: Key) -> None:
+        """The child `key` was called: drain it at the next `_settle`."""
+        self._touched[key] = None
+
+    def _child_event(self, key: Key, event: Event, now: float) -> None:
+        self._events.append(event)
+
+    def _child_transmit(self, key: Key, output: Output, now: float) -> None:
+        self._transmits.append(output)
+
+    def _settle(self, now: float) -> None:
+        while self._touched:
+            key = next(iter(self._touched))
+            del self._touched[key]
+            child = self._children[key]
+            while (output := child.poll_transmit()) is not None:
+                self._child_transmit(key, output, now)
+            while (event := child.poll_event()) is not None:
+                self._child_event(key, event, now)
+            if self._children.get(key) is child:
+                self._arm(key, child.poll_deadline())
+
+    def _arm(self, key: Key, deadline: Deadline | None) -> None:
+        if deadline is None:
+            self._armed.pop(key, None)
+            return
+        armed = self._armed.get(key)
+        if armed is not None and armed[0] == deadline.at:
+            return
+        self._sequence += 1
+        self._armed[key] = (deadline.at, self._sequence, deadline.reason)
+        heapq.heappush(self._wakeups, (deadline.at, self._sequence, key))
+        if len(self._wakeups) > 4 * len(self._armed) + 64:
+            self._wakeups = [(at, sequence, key) for key, (at, sequence, _) in self._armed.items()]
+            heapq.heapify(self._wakeups)
+
+    def _next_wakeup(self) -> tuple[float, Key] | None:
+        while self._wakeups:
+            at, sequence, key = self._wakeups[0]
+            armed = self._armed.get(key)
+            if armed is not None and armed[1] == sequence:
+                return at, key
+            heapq.heappop(self._wakeups)
+        return None
+
+    def poll_deadline(self) -> Deadline | None:
+        """The earliest deadline of this machine and its children."""
+        own = self._timers.next()
+        wakeup = self._next_wakeup()
+        if wakeup is None or (own is not None and own.at <= wakeup[0]):
+            return own
+        return Deadline(wakeup[0], self._armed[wakeup[1]][2])
+
+    def handle_timeout(self, now: float) -> None:
+        """Run every timer that is due, the children's and then one's own."""
+        due: list[Key] = []
+        while (wakeup := self._next_wakeup()) is not None and wakeup[0] <= now:
+            heapq.heappop(self._wakeups)
+            del self._armed[wakeup[1]]
+            due.append(wakeup[1])
+        for key in due:
+            if key in self._children:
+                self._children[key].handle_timeout(now)
+                self._touch(key)
+        super().handle_timeout(now)
+        self._settle(now)
