@@ -1,0 +1,1 @@
+"""Relaying packets between keys: DERP version 2, its client machine and its server machine."""

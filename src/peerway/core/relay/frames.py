@@ -1,0 +1,203 @@
+"""The frames of DERP version 2, as Tailscale's derper and its clients speak them.
+
+A frame is a type (1 byte), the length of the payload (4 bytes, big-endian) and the payload. Keys
+are X25519 public keys of 32 bytes. `FrameDecoder` turns a byte stream into frames; it holds every
+payload to the least and the greatest size its type can have, so the functions that take a payload
+apart never meet a short one. Frames of unknown types come through: whoever reads skips them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+from struct import Struct
+
+from peerway.core.machine import WireError
+
+PROTOCOL_VERSION = 2
+KEY_SIZE = 32
+NONCE_SIZE = 24
+MAX_PACKET = 64 << 10  # bytes of one packet, without its key
+MAX_INFO = 1 << 20  # bytes of the JSON in ClientInfo and ServerInfo
+MAX_SMALL = 1 << 10  # bytes of frames that carry next to nothing
+KEEP_ALIVE_S = 60.0  # between two KeepAlive frames of a server, give or take its jitter
+MAGIC = "DERP🔑".encode()
+
+_HEADER = Struct(">BI")
+_RESTARTING = Struct(">II")
+_BOX_OVERHEAD = 16
+_PING_SIZE = 8
+
+Frame = tuple[int, bytes]
+
+
+class FrameType(IntEnum):
+    """What a frame is: the first byte of it."""
+
+    SERVER_KEY = 0x01  # magic, server key
+    CLIENT_INFO = 0x02  # client key, nonce, box of JSON
+    SERVER_INFO = 0x03  # nonce, box of JSON
+    SEND_PACKET = 0x04  # destination key, packet
+    RECV_PACKET = 0x05  # source key, packet
+    KEEP_ALIVE = 0x06
+    NOTE_PREFERRED = 0x07  # 0 or 1
+    PEER_GONE = 0x08  # key, reason
+    PEER_PRESENT = 0x09  # key, and in newer servers an address
+    FORWARD_PACKET = 0x0A  # source key, destination key, packet
+    WATCH_CONNS = 0x10
+    CLOSE_PEER = 0x11  # key
+    PING = 0x12  # 8 bytes to be sent back
+    PONG = 0x13
+    HEALTH = 0x14  # text; empty: all is well again
+    RESTARTING = 0x15  # milliseconds until to reconnect, milliseconds to go on trying
+
+
+class PeerGoneReason(IntEnum):
+    """Why a relay says that a peer is gone."""
+
+    DISCONNECTED = 0x00
+    NOT_HERE = 0x01
+    MESH_BROKE = 0xF0
+
+
+_SIZES: dict[int, tuple[int, int]] = {
+    FrameType.SERVER_KEY: (len(MAGIC) + KEY_SIZE, MAX_SMALL),
+    FrameType.SEND_PACKET: (KEY_SIZE, KEY_SIZE + MAX_PACKET),
+    FrameType.RECV_PACKET: (KEY_SIZE, KEY_SIZE + MAX_PACKET),
+    FrameType.FORWARD_PACKET: (2 * KEY_SIZE, 2 * KEY_SIZE + MAX_PACKET),
+    FrameType.KEEP_ALIVE: (0, MAX_SMALL),
+    FrameType.NOTE_PREFERRED: (1, MAX_SMALL),
+    FrameType.PEER_GONE: (KEY_SIZE, MAX_SMALL),
+    FrameType.PEER_PRESENT: (KEY_SIZE, MAX_SMALL),
+    FrameType.CLOSE_PEER: (KEY_SIZE, MAX_SMALL),
+    FrameType.PING: (_PING_SIZE, MAX_SMALL),
+    FrameType.PONG: (_PING_SIZE, MAX_SMALL),
+    FrameType.RESTARTING: (_RESTARTING.size, MAX_SMALL),
+}
+
+
+class FrameDecoder:
+    """Cuts a byte stream into frames, in whatever pieces it comes.
+
+    `info_limit` bounds the JSON in ClientInfo and ServerInfo, in bytes. After `WireError` the
+    stream makes no sense any more and the decoder is of no further use.
+    """
+
+    __slots__ = ("_largest", "_partial", "_smallest", "_wanted")
+
+    def __init__(self, info_limit: int = MAX_INFO) -> None:
+        sizes = dict(_SIZES)
+        box = NONCE_SIZE + _BOX_OVERHEAD
+        sizes[FrameType.CLIENT_INFO] = (KEY_SIZE + box, KEY_SIZE + box + info_limit)
+        sizes[FrameType.SERVER_INFO] = (box, box + info_limit)
+        self._smallest = [sizes.get(kind, (0, 0))[0] for kind in range(256)]
+        self._largest = [sizes.get(kind, (0, MAX_PACKET))[1] for kind in range(256)]
+        self._partial = bytearray()
+        self._wanted = 0
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Take the next bytes of the stream; returns the frames they complete, as (type, payload).
+
+        Raises `WireError` for a frame larger or smaller than its type can be.
+        """
+        if self._partial:
+            self._partial += data
+            if len(self._partial) < self._wanted:
+                return []
+            data = bytes(self._partial)
+            self._partial = bytearray()
+        frames: list[Frame] = []
+        unpack, smallest, largest = _HEADER.unpack_from, self._smallest, self._largest
+        offset, end = 0, len(data)
+        while end - offset >= 5:
+            kind, length = unpack(data, offset)
+            if not smallest[kind] <= length <= largest[kind]:
+                raise WireError(f"a frame of type {kind:#04x} with {length} bytes")
+            stop = offset + 5 + length
+            if stop > end:
+                self._wanted = stop - offset
+                break
+            frames.append((kind, data[offset + 5 : stop]))
+            offset = stop
+        else:
+            self._wanted = 5
+        if offset < end:
+            self._partial += memoryview(data)[offset:]
+        return frames
+
+
+def build_frame(kind: FrameType, payload: bytes = b"") -> bytes:
+    """One frame."""
+    return _HEADER.pack(kind, len(payload)) + payload
+
+
+def build_packets(kind: FrameType, key: bytes, packets: Iterable[bytes]) -> bytes:
+    """A SendPacket (`key`: to whom) or RecvPacket (from whom) frame for each packet, back to back.
+
+    Raises ValueError for a key that is not 32 bytes or a packet larger than 64 KiB.
+    """
+    if len(key) != KEY_SIZE:
+        raise ValueError(f"a relay key has {KEY_SIZE} bytes, not {len(key)}")
+    parts: list[bytes] = []
+    size, prefix = -1, b""
+    for packet in packets:
+        if len(packet) != size:
+            size = len(packet)
+            if size > MAX_PACKET:
+                raise ValueError(f"a packet of {size} bytes; a relay takes {MAX_PACKET}")
+            prefix = _HEADER.pack(kind, KEY_SIZE + size) + key
+        parts += (prefix, packet)
+    return b"".join(parts)
+
+
+def build_server_key(key: bytes) -> bytes:
+    """The ServerKey frame: a server's first, with the key of this connection."""
+    return build_frame(FrameType.SERVER_KEY, MAGIC + key)
+
+
+def parse_server_key(payload: bytes) -> bytes:
+    """The key in a ServerKey payload. Raises `WireError` when the magic is wrong."""
+    if not payload.startswith(MAGIC):
+        raise WireError("a ServerKey frame without DERP's magic")
+    return payload[len(MAGIC) : len(MAGIC) + KEY_SIZE]
+
+
+def build_peer_gone(key: bytes, reason: PeerGoneReason) -> bytes:
+    """The PeerGone frame: the client `key` is not, or no longer, to be reached here."""
+    return build_frame(FrameType.PEER_GONE, key + bytes([reason]))
+
+
+def parse_peer_gone(payload: bytes) -> tuple[bytes, PeerGoneReason]:
+    """Key and reason of a PeerGone payload; no reason, or one unknown, reads as DISCONNECTED."""
+    reason = payload[KEY_SIZE] if len(payload) > KEY_SIZE else 0
+    known = reason in (PeerGoneReason.NOT_HERE, PeerGoneReason.MESH_BROKE)
+    return payload[:KEY_SIZE], PeerGoneReason(reason) if known else PeerGoneReason.DISCONNECTED
+
+
+def build_pong(ping_payload: bytes) -> bytes:
+    """The Pong frame that answers a Ping."""
+    return build_frame(FrameType.PONG, ping_payload[:_PING_SIZE])
+
+
+def build_restarting(reconnect_in: float, try_for: float) -> bytes:
+    """The Restarting frame: come back in `reconnect_in` seconds, go on trying for `try_for` seconds."""
+    return build_frame(
+        FrameType.RESTARTING, _RESTARTING.pack(round(reconnect_in * 1000), round(try_for * 1000))
+    )
+
+
+def parse_restarting(payload: bytes) -> tuple[float, float]:
+    """Seconds until to reconnect, and seconds to go on trying."""
+    reconnect_in, try_for = _RESTARTING.unpack_from(payload)
+    return reconnect_in / 1000, try_for / 1000
+
+
+def build_health(problem: str) -> bytes:
+    """The Health frame: what is wrong with this connection, empty when all is well again."""
+    return build_frame(FrameType.HEALTH, problem.encode())
+
+
+def readable(text: bytes) -> str:
+    """What a stranger says (a Health payload, say), fit to show: one line, at most 256 characters."""
+    decoded = text[:1024].decode("utf-8", "replace")
+    return "".join(character if character.isprintable() else " " for character in decoded)[:256].strip()

@@ -1,0 +1,281 @@
+"""One client's stream at a relay server.
+
+    HTTP -> IDENTIFYING (ServerKey sent) -> IDENTIFIED (ClientInfo opened) -> RELAYING -> CLOSED
+
+The session speaks HTTP and DERP with its client and knows nothing of the others. What concerns
+them it tells its parent: who the client is (`Identified`, answered by `admit` or `close`), what
+it sends and to whom (`PacketsSent`), and that it is over (`Ended`). Until the session relays, one
+timer bounds how long all of it may take.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from peerway.core.machine import CloseStream, Event, Leaf, Rng, StreamWrite, Timers, WireError
+from peerway.core.relay import greeting
+from peerway.core.relay.frames import (
+    KEEP_ALIVE_S,
+    KEY_SIZE,
+    NONCE_SIZE,
+    Frame,
+    FrameDecoder,
+    FrameType,
+    PeerGoneReason,
+    build_frame,
+    build_packets,
+    build_peer_gone,
+    build_pong,
+    build_restarting,
+    build_server_key,
+)
+from peerway.core.relay.http import HttpFront, HttpNext
+from peerway.core.relay.outbox import Outbox
+
+KEEP_ALIVE_JITTER_S = 5.0
+PAUSED_LIMIT_S = 30.0  # a stream that took nothing for so long is closed
+CLIENT_INFO_LIMIT = 16 << 10  # bytes of JSON from somebody who is still a stranger
+PEER_GONE_INTERVAL_S = 1.0  # between two PeerGone(NOT_HERE) to one client about one destination
+PEER_GONE_DESTINATIONS = 256  # told about within that interval; about further ones nothing is said
+PONGS_PER_READ = 4  # further pings in the same read go unanswered
+CORRESPONDENTS = 1024  # remembered per client; the one met first is forgotten first
+
+_SEND_PACKET = int(FrameType.SEND_PACKET)
+_MESH_ONLY = (FrameType.WATCH_CONNS, FrameType.CLOSE_PEER, FrameType.FORWARD_PACKET)
+_WITHOUT_ANSWER = (FrameType.KEEP_ALIVE, FrameType.NOTE_PREFERRED, FrameType.PONG)
+
+
+@dataclass(frozen=True, slots=True)
+class Identified(Event):
+    """The client proved that it holds the private key of `key`."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PacketsSent(Event):
+    """The client sent packets to the client whose key is `destination`."""
+
+    destination: bytes
+    packets: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Event):
+    """The session is over; `refused` when something was wrong with it, or with what it wanted."""
+
+    reason: str
+    refused: bool
+
+
+class Stage(Enum):
+    """How far a session has come."""
+
+    HTTP = "http"
+    IDENTIFYING = "identifying"
+    IDENTIFIED = "identified"
+    RELAYING = "relaying"
+    CLOSED = "closed"
+
+
+class ServerSession(Leaf):
+    """The server's end of one stream. `key` is the client's once it is identified."""
+
+    def __init__(
+        self, stream: str, rng: Rng, drops: Counter[str], handshake_timeout: float, now: float
+    ) -> None:
+        super().__init__()
+        self.drops = drops
+        self.stream = stream
+        self.stage = Stage.HTTP
+        self.was_admitted = False
+        self.key = b""
+        self.correspondents: dict[bytes, None] = {}
+        self._rng = rng
+        self._http = HttpFront()
+        self._decoder = FrameDecoder(CLIENT_INFO_LIMIT)
+        self._private_key = b""
+        self._outbox = Outbox()
+        self._paused = False
+        self._told_gone: dict[bytes, float] = {}
+        self._pongs = 0
+        self._timers.set("handshake", now + handshake_timeout, "relay: handshake takes too long")
+
+    # --- from the stream
+
+    def stream_data(self, data: bytes, now: float) -> None:
+        """Bytes from the client."""
+        if self.stage is Stage.HTTP:
+            data = self._speak_http(data)
+        if self.stage in (Stage.HTTP, Stage.CLOSED) or not data:
+            return
+        try:
+            self._frames(self._decoder.feed(data))
+        except WireError as error:
+            self._drop("not DERP")
+            self.close(f"not DERP: {error}")
+
+    def stream_closed(self, error: str) -> None:
+        """The client, or the way to it, closed the stream."""
+        self._end(error or "closed by the client", refused=bool(error) or self.stage is not Stage.HTTP)
+
+    def stream_paused(self, now: float) -> None:
+        """The stream takes no more bytes for now."""
+        self._paused = True
+        self._timers.set("paused", now + PAUSED_LIMIT_S, "relay: a client that does not read")
+
+    def stream_resumed(self) -> None:
+        """The stream takes bytes again."""
+        self._paused = False
+        self._timers.cancel("paused")
+        if self._outbox:
+            self._write(self._outbox.take())
+
+    # --- from the server
+
+    def admit(self, now: float) -> None:
+        """Let the identified client in."""
+        self.stage = Stage.RELAYING
+        self.was_admitted = True
+        self._timers.cancel("handshake")
+        self._write(greeting.build_server_info(self._private_key, self.key, self._rng.randbytes(NONCE_SIZE)))
+        self._arm_keep_alive(now)
+
+    def deliver(self, source: bytes, packets: Sequence[bytes]) -> None:
+        """Send the client packets that `source` sent it."""
+        if not self._paused:
+            self._write(build_packets(FrameType.RECV_PACKET, source, packets))
+            return
+        for packet in packets:
+            self._queue(build_packets(FrameType.RECV_PACKET, source, (packet,)))
+
+    def peer_left(self, key: bytes) -> None:
+        """A client this one exchanged packets with is gone."""
+        self.correspondents.pop(key, None)
+        self._send(build_peer_gone(key, PeerGoneReason.DISCONNECTED))
+
+    def not_here(self, destination: bytes, now: float) -> None:
+        """The client sent to a key nobody here has: say so, but not too often."""
+        told = self._told_gone
+        if now - told.get(destination, -PEER_GONE_INTERVAL_S) < PEER_GONE_INTERVAL_S:
+            return
+        if destination not in told and len(told) >= PEER_GONE_DESTINATIONS:
+            told = {key: at for key, at in told.items() if now - at < PEER_GONE_INTERVAL_S}
+            self._told_gone = told
+            if len(told) >= PEER_GONE_DESTINATIONS:
+                return
+        told[destination] = now
+        self._send(build_peer_gone(destination, PeerGoneReason.NOT_HERE))
+
+    def meet(self, key: bytes) -> None:
+        """Remember that packets went between this client and `key`."""
+        if len(self.correspondents) >= CORRESPONDENTS:
+            del self.correspondents[next(iter(self.correspondents))]
+        self.correspondents[key] = None
+
+    def restart(self, reconnect_in: float, try_for: float) -> None:
+        """Tell the client when to come back, after all that waits for it, and close."""
+        if self.stage is Stage.RELAYING:
+            self._write(self._outbox.take() + build_restarting(reconnect_in, try_for))
+        self._end("the relay is shutting down", refused=False, close=True)
+
+    def close(self, reason: str) -> None:
+        """Close the stream once what was written to it is flushed."""
+        self._end(reason, refused=True, close=True)
+
+    # --- within
+
+    def _speak_http(self, data: bytes) -> bytes:
+        """Returns what came behind an upgrade: DERP's first bytes."""
+        step = self._http.receive(data)
+        if step.then is HttpNext.DERP:
+            self._private_key = self._rng.randbytes(KEY_SIZE)
+            self._write(step.write + build_server_key(greeting.public_key(self._private_key)))
+            self.stage = Stage.IDENTIFYING
+            return step.rest
+        if step.write:
+            self._write(step.write)
+        if step.then is HttpNext.CLOSE:
+            if step.refused:
+                self._drop("not HTTP")
+            self._end(step.refused or "answered", refused=bool(step.refused), close=True)
+        return b""
+
+    def _frames(self, frames: list[Frame]) -> None:
+        self._pongs = 0
+        sent: dict[bytes, list[bytes]] = {}
+        for kind, payload in frames:
+            if kind == _SEND_PACKET and self.stage is not Stage.IDENTIFYING:
+                destination = payload[:KEY_SIZE]
+                if destination in sent:
+                    sent[destination].append(payload[KEY_SIZE:])
+                else:
+                    sent[destination] = [payload[KEY_SIZE:]]
+            else:
+                self._other_frame(kind, payload)
+        for destination, packets in sent.items():
+            self._events.append(PacketsSent(destination, packets))
+
+    def _other_frame(self, kind: int, payload: bytes) -> None:
+        if self.stage is Stage.IDENTIFYING:
+            if kind != FrameType.CLIENT_INFO:
+                raise WireError(f"a frame of type {kind:#04x} before ClientInfo")
+            self.key = greeting.open_client_info(payload, self._private_key)
+            self.stage = Stage.IDENTIFIED
+            self._events.append(Identified(self.key))
+        elif kind == FrameType.PING:
+            self._pong(payload)
+        elif kind in _MESH_ONLY:
+            raise WireError(f"a frame of type {kind:#04x}, which only a mesh of servers may send")
+        elif kind not in _WITHOUT_ANSWER:
+            self._drop("unknown frame")
+
+    def _pong(self, ping: bytes) -> None:
+        if self._pongs >= PONGS_PER_READ:
+            self._drop("too many pings")
+            return
+        self._pongs += 1
+        self._send(build_pong(ping))
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        if name == "keep-alive":
+            if not self._paused:
+                self._write(build_frame(FrameType.KEEP_ALIVE))
+            self._arm_keep_alive(now)
+        elif name == "paused":
+            self._drop("client does not read")
+            self.close("took no bytes for 30 s")
+        else:
+            self._drop("handshake timeout")
+            self.close("the handshake took too long")
+
+    def _arm_keep_alive(self, now: float) -> None:
+        jitter = self._rng.uniform(-KEEP_ALIVE_JITTER_S, KEEP_ALIVE_JITTER_S)
+        self._timers.set("keep-alive", now + KEEP_ALIVE_S + jitter, "relay: keep-alive")
+
+    def _send(self, frame: bytes) -> None:
+        if self._paused:
+            self._queue(frame)
+        else:
+            self._write(frame)
+
+    def _queue(self, frame: bytes) -> None:
+        dropped = self._outbox.push(frame)
+        if dropped:
+            self.drops["queue full"] += dropped
+
+    def _write(self, data: bytes) -> None:
+        self._transmits.append(StreamWrite(self.stream, data))
+
+    def _end(self, reason: str, refused: bool, close: bool = False) -> None:
+        if self.stage is Stage.CLOSED:
+            return
+        self.stage = Stage.CLOSED
+        self._timers = Timers()
+        self._outbox = Outbox()
+        if close:
+            self._events.append(CloseStream(self.stream))
+        self._events.append(Ended(reason, refused))
