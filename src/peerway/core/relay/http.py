@@ -110,8 +110,6 @@ class HttpFront:
         return written + (self._connection.send(h11.EndOfMessage()) or b"")
 
     def _reject(self, error: h11.RemoteProtocolError) -> bytes:
-        if self._connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            return b""
         return self._respond(_Answer(error.error_status_hint, b"Bad Request"), head=False, last=True)
 
 

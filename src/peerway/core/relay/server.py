@@ -156,9 +156,7 @@ class RelayServer(Composite[str]):
     # --- what sessions say
 
     def _child_event(self, key: str, event: Event, now: float) -> None:
-        session = self._sessions.get(key)
-        if session is None:
-            return
+        session = self._sessions[key]
         if isinstance(event, PacketsSent):
             self._forward(session, event.destination, event.packets, now)
         elif isinstance(event, Identified):
