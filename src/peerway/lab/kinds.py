@@ -1,0 +1,242 @@
+"""The kinds of router a host may sit behind, and which pairs of them can meet directly.
+
+A kind is data: what people call it, how it maps and filters in the terms of RFC 4787, and
+the nftables rules that make a Linux router behave so. Every router's outer device is
+named `wan`, its inner device `lan`.
+
+Linux's `masquerade` keeps a source port towards every destination while nothing collides,
+so it maps endpoint-independently, and filters by address and port. Whatever a kind lets in
+beyond that comes from two learned sets: `fc` (public port to inside endpoint) and `seen`
+(public port and every address it has sent to).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+UDP_TIMEOUT_S = 30  # what Linux gives a flow seen in one direction (nf_conntrack_udp_timeout)
+UDP_STREAM_TIMEOUT_S = 120  # and a flow that has gone both ways for two seconds
+PORT_BLOCK = (20000, 20511)
+FIRST_CHOSEN_PORT = 30000
+SEQUENTIAL_PORTS = 1024  # public ports `edm-seq` goes through before it starts again
+ADDRESS_BLOCKS = 64  # `adm` gives each destination address one of this many blocks of ports
+ADDRESS_BLOCK_PORTS = 512
+WAN_PLACEHOLDER = "<wan>"  # in a rule: the router's public address
+HASH_SEED = 4787  # fixed, so that a run can be repeated
+
+
+class Mapping(enum.Enum):
+    """When a NAT gives two flows from one inside endpoint the same public one (RFC 4787 4.1)."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS_DEPENDENT = "address-dependent"
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+
+
+class Filtering(enum.Enum):
+    """From whom a packet to a mapped endpoint is let in (RFC 4787 5)."""
+
+    ENDPOINT_INDEPENDENT = "endpoint-independent"
+    ADDRESS_DEPENDENT = "address-dependent"
+    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
+
+
+class Blocking(enum.Enum):
+    """What the router does to all UDP that wants through."""
+
+    NONE = "none"
+    DROP = "drop"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of router.
+
+    `mapping` is None where addresses are not translated, or UDP does not pass;
+    `filtering` is None where UDP does not pass. `outward` is the rule that translates UDP
+    (`WAN_PLACEHOLDER` for the public address), None for plain `masquerade`. `guarded`
+    routers drop what reaches them from outside; one that is not may be poisoned by a probe
+    that comes too early.
+    """
+
+    name: str
+    old_name: str
+    explanation: str
+    mapping: Mapping | None
+    filtering: Filtering | None
+    translates: bool = True
+    outward: str | None = None
+    blocking: Blocking = Blocking.NONE
+    guarded: bool = True
+
+    @property
+    def passes_udp(self) -> bool:
+        """Whether any UDP gets through."""
+        return self.blocking is Blocking.NONE
+
+    @property
+    def maps_predictably(self) -> bool:
+        """Whether the endpoint a STUN server sees is the one a peer sees."""
+        return self.passes_udp and self.mapping in (None, Mapping.ENDPOINT_INDEPENDENT)
+
+    @property
+    def admits_unknown_port(self) -> bool:
+        """Whether a peer at a known address gets in from a port nobody could foretell.
+
+        With a mapping that differs per destination only the endpoint the STUN server saw
+        is known, and nothing was ever sent to the peer from there.
+        """
+        if not self.passes_udp:
+            return False
+        if self.filtering is Filtering.ADDRESS_DEPENDENT:
+            return self.maps_predictably
+        return self.filtering is Filtering.ENDPOINT_INDEPENDENT
+
+
+def _sequential_ports() -> str:
+    ports = ", ".join(f"{index} : {FIRST_CHOSEN_PORT + index}" for index in range(SEQUENTIAL_PORTS))
+    # `numgen … offset` gives the port in the wrong byte order: hence a map.
+    return f"masquerade to :numgen inc mod {SEQUENTIAL_PORTS} map {{ {ports} }}"
+
+
+def _block_per_address() -> str:
+    # Within a block Linux maps endpoint-independently; one port per hash would lose whatever collides.
+    firsts = [FIRST_CHOSEN_PORT + index * ADDRESS_BLOCK_PORTS for index in range(ADDRESS_BLOCKS)]
+    blocks = ", ".join(
+        f"{index} : {WAN_PLACEHOLDER} . {first}-{first + ADDRESS_BLOCK_PORTS - 1}"
+        for index, first in enumerate(firsts)
+    )
+    choice = f"jhash ip daddr mod {ADDRESS_BLOCKS} seed {HASH_SEED}"
+    return f"snat ip to {choice} map {{ {blocks} }}"
+
+
+_ALL_KINDS = (
+    Kind(
+        "open",
+        "public address",
+        "A public address, no NAT, no firewall: whoever knows the address gets in.",
+        None,
+        Filtering.ENDPOINT_INDEPENDENT,
+        translates=False,
+        guarded=False,
+    ),
+    Kind(
+        "firewall",
+        "symmetric UDP firewall",
+        "A public address behind a stateful firewall: only answers to what was sent get in.",
+        None,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        translates=False,
+        guarded=False,
+    ),
+    Kind(
+        "eim-eif",
+        "full cone NAT",
+        "One public port per inside port; once it exists, anyone may send to it.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ENDPOINT_INDEPENDENT,
+    ),
+    Kind(
+        "eim-adf",
+        "restricted cone NAT",
+        "One public port per inside port; only addresses it has sent to may answer, from any port.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ADDRESS_DEPENDENT,
+    ),
+    Kind(
+        "eim-apdf",
+        "port-restricted cone NAT",
+        "One public port per inside port; only an address and port it has sent to may answer. "
+        "What Linux and most home routers do.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+    ),
+    Kind(
+        "edm",
+        "symmetric NAT",
+        "A new random public port for every destination: what a STUN server sees is no use to a peer.",
+        Mapping.ADDRESS_AND_PORT_DEPENDENT,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        outward="masquerade fully-random",
+    ),
+    Kind(
+        "udp-blocked",
+        "UDP blocked",
+        "TCP passes, all UDP is dropped without a word, as in many guest networks.",
+        None,
+        None,
+        blocking=Blocking.DROP,
+    ),
+    Kind(
+        "same-lan",
+        "same network",
+        "Both hosts behind one port-restricted router: they meet by their inside addresses.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+    ),
+    Kind(
+        "edm-seq",
+        "symmetric NAT, sequential ports",
+        "A new public port for every destination, each one higher than the last: it can be foretold.",
+        Mapping.ADDRESS_AND_PORT_DEPENDENT,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        outward=_sequential_ports(),
+    ),
+    Kind(
+        "adm",
+        "address-dependent symmetric NAT",
+        "A new public port for every destination address, the same for all ports there.",
+        Mapping.ADDRESS_DEPENDENT,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        outward=_block_per_address(),
+    ),
+    Kind(
+        "poisoned",
+        "port-restricted cone NAT, open INPUT",
+        "Like eim-apdf, but a probe that arrives before anything was sent takes the port: "
+        "the answer then leaves from a random one.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        guarded=False,
+    ),
+    Kind(
+        "port-block",
+        "port-restricted cone NAT, port block",
+        "Like eim-apdf, but public ports come from a block of 512 and never equal the inside one, "
+        "as at a carrier.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        outward=f"masquerade to :{PORT_BLOCK[0]}-{PORT_BLOCK[1]}",
+    ),
+    Kind(
+        "udp-rejected",
+        "UDP rejected",
+        "TCP passes, all UDP is refused with an ICMP error that says so.",
+        None,
+        None,
+        blocking=Blocking.REJECT,
+    ),
+)
+
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL_KINDS}
+MATRIX_KINDS = ("open", "firewall", "eim-eif", "eim-adf", "eim-apdf", "edm", "udp-blocked")
+SAME_LAN = "same-lan"
+
+
+def expected(left: str, right: str) -> str:
+    """`direct` where two hosts behind these kinds must meet directly, else `relay`.
+
+    Holds for what simultaneous sending alone can do: no guessing of ports.
+    """
+    if SAME_LAN in (left, right):
+        if left != right:
+            raise ValueError(f"{SAME_LAN} is a cell of its own, not {left} with {right}")
+        return "direct"
+    one, other = KINDS[left], KINDS[right]
+    if not (one.passes_udp and other.passes_udp):
+        return "relay"
+    if one.maps_predictably and other.maps_predictably:
+        return "direct"
+    return "direct" if one.admits_unknown_port or other.admits_unknown_port else "relay"

@@ -1,0 +1,88 @@
+"""The nftables rules that make a Linux router one of the kinds, or lose and drop on purpose.
+
+`faults` chains run before everything else in the forward hook, one for each fault, so that
+breaking and mending never touch what makes the kind.
+"""
+
+from __future__ import annotations
+
+from peerway.lab.kinds import UDP_STREAM_TIMEOUT_S, WAN_PLACEHOLDER, Blocking, Filtering, Kind
+
+FAULT_CHAINS = ("fault-cut", "fault-size", "fault-loss")
+LEARNED_LIMIT = 65536  # public ports a router remembers; nft refuses more
+
+# nft 1.0.6 wants a newline or a semicolon before a closing brace.
+_LEARNING = """\
+ map fc {{ type inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout {timeout}s; \
+size {limit}; }}
+ set seen {{ type inet_service . ipv4_addr; flags dynamic,timeout; timeout {timeout}s; size {limit}; }}
+ chain learn {{
+  type filter hook postrouting priority srcnat + 10
+  oifname "wan" meta l4proto udp ct direction original \
+update @fc {{ ct reply proto-dst : ct original ip saddr . ct original proto-src }} \
+update @seen {{ ct reply proto-dst . ct original ip daddr }}
+ }}
+"""
+
+
+def fault_rules() -> str:
+    """The empty chains every router carries for faults to be put in."""
+    chains = "".join(f" chain {name} {{\n }}\n" for name in FAULT_CHAINS)
+    jumps = "".join(f"  jump {name}\n" for name in FAULT_CHAINS)
+    forward = f" chain forward {{\n  type filter hook forward priority -150\n{jumps} }}\n"
+    return f"table ip faults {{\n{chains}{forward}}}\n"
+
+
+def kind_rules(kind: Kind, wan_ip: str, *, stream_timeout_s: int = UDP_STREAM_TIMEOUT_S) -> str:
+    """The rules of a router of this kind at this public address; loading them again replaces them.
+
+    `stream_timeout_s` is how long a full or restricted cone remembers a public port.
+    """
+    parts = [_table("nat", _nat(kind, wan_ip, stream_timeout_s)) if kind.translates else ""]
+    parts.append(_table("guard", _guard(kind)))
+    return "".join(parts)
+
+
+def forgetting(kind: Kind) -> str:
+    """Empty what a full or restricted cone has learned; nothing for the other kinds."""
+    return "flush map ip nat fc\nflush set ip nat seen\n" if _learns(kind) else ""
+
+
+def _learns(kind: Kind) -> bool:
+    return kind.translates and kind.filtering in (Filtering.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_DEPENDENT)
+
+
+def _table(name: str, body: str) -> str:
+    # Declaring before deleting makes the deletion safe when there was none.
+    return f"table ip {name} {{\n}}\ndelete table ip {name}\ntable ip {name} {{\n{body}}}\n"
+
+
+def _nat(kind: Kind, wan_ip: str, timeout_s: int) -> str:
+    admits = {
+        Filtering.ENDPOINT_INDEPENDENT: '  iifname "wan" meta l4proto udp dnat to udp dport map @fc\n',
+        Filtering.ADDRESS_DEPENDENT: '  iifname "wan" meta l4proto udp udp dport . ip saddr @seen '
+        "dnat to udp dport map @fc\n",
+    }
+    inward = admits.get(kind.filtering, "") if kind.filtering else ""
+    outward = kind.outward.replace(WAN_PLACEHOLDER, wan_ip) if kind.outward else ""
+    translate = f'  oifname "wan" meta l4proto udp {outward}\n' if outward else ""
+    return (
+        (_LEARNING.format(timeout=timeout_s, limit=LEARNED_LIMIT) if _learns(kind) else "")
+        + f" chain pre {{\n  type nat hook prerouting priority dstnat\n{inward} }}\n"
+        + f" chain post {{\n  type nat hook postrouting priority srcnat\n{translate}"
+        + '  oifname "wan" masquerade\n }\n'
+    )
+
+
+def _guard(kind: Kind) -> str:
+    chains = ""
+    if kind.guarded:
+        chains += ' chain in {\n  type filter hook input priority 0\n  iifname "wan" drop\n }\n'
+    forward = {
+        Blocking.NONE: "",
+        Blocking.DROP: "  meta l4proto udp drop\n",
+        Blocking.REJECT: "  meta l4proto udp reject with icmp type admin-prohibited\n",
+    }[kind.blocking]
+    if kind.filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT and not kind.translates:
+        forward += '  ct state established,related accept\n  iifname "wan" drop\n'
+    return chains + f" chain forward {{\n  type filter hook forward priority 0\n{forward} }}\n"
