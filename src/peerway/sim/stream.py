@@ -1,0 +1,153 @@
+"""Byte streams: reliable, in order, late.
+
+What the ends of a TCP connection see of it: a piece takes the delays of the links, a loss
+costs a retransmission, a rate makes the writer wait, a link that stays down breaks it.
+Pieces are cut anew on the way, as TCP does. A NAT is crossed as if its mapping never died.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from peerway.sim.driver import Driver
+from peerway.sim.network import RETRANSMISSION_S, Link
+from peerway.sim.trace import fingerprint
+from peerway.sim.world import World
+
+PAUSE_BYTES, RESUME_BYTES = 131_072, 32_768  # what waits to leave
+BROKEN_AFTER_S = 15.0
+
+
+class StreamEnd:
+    """One end of a byte stream, `name` to the machine of `driver`; what is written here arrives at `peer`."""
+
+    peer: StreamEnd
+
+    def __init__(self, world: World, driver: Driver, name: str, links: Sequence[Link]) -> None:
+        self._world = world
+        self._driver = driver
+        self._name = name
+        self._links = links
+        self._rng = world.rng(f"stream {name}")
+        self._rate = min((r for link in links if (r := link.quality.rate) is not None), default=None)
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._open = True
+        self._closing = False
+        self._paused = False
+        self._pump_due = False
+        self._stalled_since: float | None = None
+        self._last_arrival = 0.0
+
+    def write(self, data: bytes) -> None:
+        """Send `data`; what is written to a closed stream is lost."""
+        if not self._open or self._closing:
+            self._log(f"lost {len(data)}")
+            return
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if not self._pump_due:
+            self._pump()
+        if self._waiting_bytes > PAUSE_BYTES and not self._paused:
+            self._paused = True
+            self._world.after(0.0, self._tell, "stream_paused")
+
+    def close(self) -> None:
+        """Close once everything written has left; nothing is told to this end any more."""
+        if self._open and not self._closing:
+            self._closing = True
+            if not self._pump_due:
+                self._pump()
+
+    def delay(self) -> float | None:
+        """Seconds a piece takes from here to the peer; None while there is no way."""
+        delays = [link.stream_delay() for link in self._links]
+        return None if None in delays else sum(delay for delay in delays if delay is not None)
+
+    def _pump(self) -> None:
+        self._pump_due = False
+        while self._open and (self._waiting or self._closing):
+            delay = self.delay()
+            if delay is None:
+                self._stall()
+                return
+            self._stalled_since = None
+            if not self._waiting:
+                self._open = False
+                self._schedule_arrival(delay, self.peer.ended, "")
+                return
+            data = self._waiting.popleft()
+            self._waiting_bytes -= len(data)
+            leaving = len(data) * 8 / self._rate if self._rate is not None else 0.0
+            self._schedule_arrival(leaving + delay, self.peer.arrived, data)
+            if self._paused and self._waiting_bytes < RESUME_BYTES:
+                self._paused = False
+                self._world.after(leaving, self._tell, "stream_resumed")
+            if leaving:
+                self._pump_after(leaving)
+                return
+
+    def _pump_after(self, seconds: float) -> None:
+        self._pump_due = True
+        self._world.after(seconds, self._pump)
+
+    def _stall(self) -> None:
+        now = self._world.now
+        if self._stalled_since is None:
+            self._stalled_since = now
+        if now - self._stalled_since < BROKEN_AFTER_S:
+            self._pump_after(RETRANSMISSION_S)
+            return
+        self.ended("timed out")
+        self.peer.ended("timed out")
+
+    def _schedule_arrival(self, seconds: float, action: object, argument: object) -> None:
+        assert callable(action)
+        self._last_arrival = max(self._last_arrival, self._world.now + seconds)
+        self._world.at(self._last_arrival, action, argument)
+
+    def arrived(self, data: bytes) -> None:
+        """`data` came from the peer."""
+        cut = self._rng.randrange(len(data)) if data and self._rng.random() < 0.25 else 0
+        for piece in (data[:cut], data[cut:]):
+            if piece and self._open and not self._closing:
+                self._log(f"data {len(piece)} {fingerprint(piece)}")
+                self._driver.tell("stream_data", self._name, piece)
+
+    def ended(self, error: str) -> None:
+        """The peer closed it (`error` empty), or it broke."""
+        if not self._open:
+            return
+        self._open = False
+        self._log(f"closed {error}")
+        if not self._closing:
+            self._driver.streams.pop(self._name, None)
+            self._driver.tell("stream_closed", self._name, error)
+
+    def accepted(self, remote_ip: str) -> None:
+        """This end belongs to a server, which a client at `remote_ip` has reached."""
+        self._log(f"accepted from {remote_ip}")
+        self._driver.streams[self._name] = self
+        self._driver.tell("stream_accepted", self._name, remote_ip)
+
+    def opened(self) -> None:
+        """This end belongs to a client, and the server has answered."""
+        self._tell("stream_opened")
+
+    def _tell(self, verb: str) -> None:
+        if self._open and not self._closing:
+            self._driver.tell(verb, self._name)
+
+    def _log(self, what: str) -> None:
+        self._world.log(f"stream {self._name}", what)
+
+
+def stream_pair(
+    world: World, links: Sequence[Link], client: Driver, name: str, server: Driver, server_name: str
+) -> tuple[StreamEnd, StreamEnd]:
+    """Both ends of a new stream over `links`; the server's machine knows it by a name unlike any before."""
+    here = StreamEnd(world, client, name, links)
+    there = StreamEnd(world, server, f"{server_name}:{world.count()}", links)
+    here.peer, there.peer = there, here
+    return here, there

@@ -1,0 +1,75 @@
+"""Small internets by name: two homes and a server, of the same kinds as the kernel lab's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from peerway.core.nat import Filtering, Mapping, PortAllocation
+from peerway.sim.host import Host
+from peerway.sim.nat import NatBehaviour
+from peerway.sim.network import DEFAULT_QUALITY, LinkQuality, Router
+from peerway.sim.oracle import Outlook, direct_possible
+from peerway.sim.world import World
+
+SERVER_NAME = "server.test"
+SERVER_IPS = ("203.0.113.10", "203.0.113.11")
+
+_EDM = NatBehaviour(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports=PortAllocation.RANDOM)
+KINDS: dict[str, NatBehaviour | None] = {
+    "open": None,
+    "firewall": NatBehaviour(translates=False),
+    "eim-eif": NatBehaviour(filtering=Filtering.ENDPOINT_INDEPENDENT),
+    "eim-adf": NatBehaviour(filtering=Filtering.ADDRESS_DEPENDENT),
+    "eim-apdf": NatBehaviour(),
+    "edm": _EDM,
+    "adm": replace(_EDM, mapping=Mapping.ADDRESS_DEPENDENT),
+    "edm-seq": replace(_EDM, ports=PortAllocation.SEQUENTIAL),
+    "poisoned": NatBehaviour(input_open=True),
+    "udp-blocked": NatBehaviour(udp_blocked=True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PairTopology:
+    """Two hosts, each behind its home router, and a server at `SERVER_IPS`, called `SERVER_NAME`.
+
+    `expected` is the oracle's word on the two sides.
+    """
+
+    world: World
+    left: Host
+    right: Host
+    server: Host
+    left_home: Router
+    right_home: Router
+    expected: Outlook
+
+
+def pair(left_kind: str, right_kind: str, seed: int, access: LinkQuality = DEFAULT_QUALITY) -> PairTopology:
+    """Two homes of the `KINDS` named, with links of quality `access` to the core; no machine runs yet."""
+    left_nat, right_nat = KINDS[left_kind], KINDS[right_kind]
+    world = World(seed)
+    world.names[SERVER_NAME] = SERVER_IPS[:1]
+    core = Router(world, "core")
+    server = Host(world, "server")
+    server.attach(core, *(f"{ip}/24" for ip in SERVER_IPS))
+    left_home, left = home(world, core, "left", left_nat, "198.51.100.1", "10.1.0.2/24", access)
+    right_home, right = home(world, core, "right", right_nat, "192.0.2.1", "10.2.0.2/24", access)
+    expected = direct_possible([left_nat] if left_nat else [], [right_nat] if right_nat else [])
+    return PairTopology(world, left, right, server, left_home, right_home, expected)
+
+
+def home(
+    world: World,
+    uplink: Router,
+    name: str,
+    nat: NatBehaviour | None,
+    public_ip: str,
+    inside: str,
+    access: LinkQuality = DEFAULT_QUALITY,
+) -> tuple[Router, Host]:
+    """A home router and a host; the host has `public_ip` itself where nothing translates, else `inside`."""
+    router = Router(world, f"{name}-home", uplink, nat, public_ip, quality=access)
+    host = Host(world, name)
+    host.attach(router, inside if nat is not None and nat.translates else f"{public_ip}/24")
+    return router, host
