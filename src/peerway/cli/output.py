@@ -1,0 +1,68 @@
+"""What a command says, and where: results on stdout, everything else on stderr.
+
+With `--json` stdout holds JSON lines and nothing else; a payload is then base64 in a line
+of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+
+from peerway.cli.errors import CommandError
+from peerway.cli.logs import printable, scrub
+from peerway.io.state import reason
+
+Value = str | int | float | bool | None | list[str] | dict[str, object]
+
+
+class Output:
+    """How this run talks: `verbosity` is -1 (`-q`) to 2 (`-vv`)."""
+
+    def __init__(self, verbosity: int = 0, as_json: bool = False) -> None:
+        self.verbosity = verbosity
+        self.as_json = as_json
+
+    def result(self, text: str) -> None:
+        """A result for people or for the next program in the pipe; nothing with `--json`."""
+        if not self.as_json:
+            _write_line(text)
+
+    def record(self, event: str, **fields: Value) -> None:
+        """A JSON line, with `--json` only."""
+        if self.as_json:
+            _write_line(json.dumps({"event": event, **fields}, ensure_ascii=False, separators=(",", ":")))
+
+    def notice(self, text: str) -> None:
+        """Something a person at the terminal wants to know; silent with `-q`."""
+        if self.verbosity >= 0:
+            self.complain(text)
+
+    def complain(self, text: str) -> None:
+        """An error or a warning: always shown."""
+        with contextlib.suppress(OSError):  # stderr itself is gone: there is nowhere left to say it
+            sys.stderr.write(f"peerway: {printable(scrub(text))}\n")
+            sys.stderr.flush()
+
+
+def _write_line(text: str) -> None:
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        abandon_stdout()
+        raise CommandError(f"cannot write to stdout: {reason(error)}") from error
+
+
+def abandon_stdout() -> None:
+    """Point stdout nowhere, so that the interpreter's last flush does not fail aloud."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def is_live() -> bool:
+    """Whether stdout is a terminal that may be drawn on."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

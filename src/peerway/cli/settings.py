@@ -1,0 +1,199 @@
+"""Every setting there is: a flag, an environment variable and a key of `config.toml` at once.
+
+A flag wins over the environment, the environment over the file. Settings of the scope
+`node` hold for every command that runs a node: `relay = […]` at the top of the file, or
+`PEERWAY_RELAY`. The others belong to one command: `port` in the table `[serve]`, or
+`PEERWAY_SERVE_PORT`. A name that is not in the table is an error, and the nearest one that
+is gets named: a misspelt setting must not be silently without effect.
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from peerway.cli.errors import UsageError
+from peerway.io.state import reason
+
+PREFIX = "PEERWAY_"
+NODE = "node"
+NODE_COMMANDS = ("listen", "connect", "ping")
+CONFIG_NAME = "config.toml"
+OTHER_VARIABLES = ("PEERWAY_HOME",)
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+class Kind(enum.Enum):
+    """What a setting's value is."""
+
+    TEXT = enum.auto()
+    TEXTS = enum.auto()
+    PORT = enum.auto()
+    FILE = enum.auto()
+    SWITCH = enum.auto()
+
+
+CLICK_TYPES: dict[Kind, click.ParamType[object]] = {
+    Kind.TEXT: click.STRING,
+    Kind.TEXTS: click.STRING,
+    Kind.PORT: click.IntRange(0, 65535),
+    Kind.FILE: click.Path(dir_okay=False, path_type=Path),
+    Kind.SWITCH: click.BOOL,
+}
+TOML_TYPES: dict[Kind, type] = {
+    Kind.TEXT: str,
+    Kind.TEXTS: list,
+    Kind.PORT: int,
+    Kind.FILE: str,
+    Kind.SWITCH: bool,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. `scope` is a command, or `node` for every command that runs a node."""
+
+    scope: str
+    name: str
+    kind: Kind
+    help: str
+    metavar: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """How it is given on the command line."""
+        return f"--{self.name}/--no-{self.name}" if self.kind is Kind.SWITCH else f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable; several values are separated by spaces."""
+        middle = "" if self.scope == NODE else self.scope + "_"
+        return PREFIX + (middle + self.name).replace("-", "_").upper()
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that take it."""
+        return NODE_COMMANDS if self.scope == NODE else (self.scope,)
+
+
+KEPT_KEY = "the secret key's file, made when it does not exist [default: listen.key in the state directory]"
+FRESH_KEY = "the secret key's file, made when it does not exist [default: a fresh key for this run]"
+
+SETTINGS = (
+    Setting(NODE, "relay", Kind.TEXTS, "a relay to be reached through (repeatable)", "URL"),
+    Setting(NODE, "stun", Kind.TEXTS, "a STUN server beside the relays' own (repeatable)", "HOST:PORT"),
+    Setting(NODE, "port", Kind.PORT, "the UDP port [default: 41641, or any when that is taken]"),
+    Setting("listen", "key", Kind.FILE, KEPT_KEY),
+    Setting(
+        "listen", "allow", Kind.TEXTS, "who may connect without the ticket's secret (repeatable)", "NODE_ID"
+    ),
+    Setting(
+        "listen", "accept-ticket", Kind.SWITCH, "whether whoever holds the ticket may connect [default: yes]"
+    ),
+    Setting("connect", "key", Kind.FILE, FRESH_KEY),
+    Setting("ping", "key", Kind.FILE, FRESH_KEY),
+)
+
+
+def options(command: str) -> Callable[[Function], Function]:
+    """Gives a command the flags of its settings."""
+
+    def decorate(function: Function) -> Function:
+        for setting in reversed(SETTINGS):
+            if command in setting.commands:
+                function = _option(setting)(function)
+        return function
+
+    return decorate
+
+
+def _option(setting: Setting) -> Callable[[Function], Function]:
+    return click.option(
+        setting.flag,
+        type=CLICK_TYPES[setting.kind],
+        multiple=setting.kind is Kind.TEXTS,
+        default=None,
+        metavar=setting.metavar,
+        envvar=setting.variable,
+        show_envvar=True,
+        help=setting.help,
+    )
+
+
+def check_environment(environ: Mapping[str, str]) -> None:
+    """`UsageError` for a `PEERWAY_…` variable that no setting has."""
+    known = [setting.variable for setting in SETTINGS] + list(OTHER_VARIABLES)
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            raise _unknown(f"the environment variable {name}", name, known)
+
+
+def load(path: Path) -> dict[str, dict[str, object]]:
+    """The values in `config.toml`, by command and parameter as click wants its `default_map`.
+
+    Empty when there is no file; `UsageError` when it cannot be read or has an unknown key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"cannot read {path}: {why}") from error
+    try:
+        return _by_command(path, tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+
+
+def _by_command(path: Path, content: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    scopes = sorted({setting.scope for setting in SETTINGS} - {NODE})
+    defaults: dict[str, dict[str, object]] = {}
+    for name, value in content.items():
+        if name not in scopes:
+            _store(path, defaults, NODE, name, value, scopes)
+        elif isinstance(value, dict):
+            for inner, inner_value in value.items():
+                _store(path, defaults, name, inner, inner_value, ())
+        else:
+            raise UsageError(f"{path}: {name} must be a table: [{name}]")
+    return defaults
+
+
+def _store(
+    path: Path,
+    defaults: dict[str, dict[str, object]],
+    scope: str,
+    name: str,
+    value: object,
+    tables: Iterable[str],
+) -> None:
+    known = {setting.name: setting for setting in SETTINGS if setting.scope == scope}
+    if name not in known:
+        where = "" if scope == NODE else f" in [{scope}]"
+        raise _unknown(f"the key {name!r}{where} of {path}", name, [*known, *tables])
+    setting = known[name]
+    wanted = TOML_TYPES[setting.kind]
+    if wanted is list and isinstance(value, str):
+        value = [value]
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        raise UsageError(f"{path}: {name} = {value!r} has the wrong type; it must be a {wanted.__name__}")
+    for command in setting.commands:
+        defaults.setdefault(command, {})[name.replace("-", "_")] = value
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> UsageError:
+    short = {candidate.removeprefix(PREFIX): candidate for candidate in known}
+    nearest = difflib.get_close_matches(name.removeprefix(PREFIX), short, n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {short[nearest[0]]}?" if nearest else f"known are: {', '.join(sorted(short.values()))}"
+    )
+    return UsageError(f"{what} is unknown", hint)
