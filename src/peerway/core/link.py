@@ -1,0 +1,433 @@
+"""One connection with one peer: the exchange of signals, the paths, and QUIC over the best of them.
+
+    dial:    hello and QUIC's first flight at once, over the relay  ->  established
+    accept:  an authorised hello  ->  QUIC's Initial  ->  the client's signature  ->  established
+
+The paths are looked for as soon as the peer has proven by signals that it is there; until
+then QUIC's datagrams go the way the signals go. The two know nothing of each other: moving
+from the relay to a direct path changes an address beneath QUIC, never QUIC.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from peerway.core.budget import ProbeBudget
+from peerway.core.identity import SecretKey
+from peerway.core.machine import (
+    Address,
+    Composite,
+    Event,
+    Output,
+    RelayAddress,
+    Transmit,
+    UdpAddress,
+)
+from peerway.core.path.agent import PathAgent, PeerSilent
+from peerway.core.path.candidate import Candidate, TargetPolicy
+from peerway.core.path.choice import PathKey, PathView
+from peerway.core.path.events import (
+    LocalCandidates,
+    PathDoubted,
+    PathLost,
+    PathSelected,
+)
+from peerway.core.probe.message import ProbeOpener, ProbeSealer, derive_keys
+from peerway.core.quic.session import QuicSession, SessionClosed, SessionEstablished
+from peerway.core.signal.message import Signal
+from peerway.core.signal.session import (
+    CandidatesAcknowledged,
+    CandidatesReceived,
+    PeerProven,
+    SignalSession,
+    State,
+)
+
+DIAL_TIMEOUT_S = 20.0
+MAX_EARLY_PROBES = 8
+RESEND_BATCHES = 2  # what a doubted path may have swallowed last is sent again on the next best
+CODE_UNREACHABLE = 0x10
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEstablished(Event):
+    """Both signatures are checked; the connection is the application's."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkClosed(Event):
+    """The connection is over. `code` 0: as wanted. Nothing more comes of it."""
+
+    code: int
+    reason: str
+    by_peer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GatherWanted(Event):
+    """A path was lost: what we know of our own addresses may be out of date."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a node knows of itself: its sockets, whom it may probe, where it might be reached.
+
+    `gathered`: every STUN server asked has answered or failed.
+    """
+
+    sockets: tuple[UdpAddress, ...] = ()
+    policy: TargetPolicy = field(default_factory=TargetPolicy)
+    candidates: tuple[Candidate, ...] = ()
+    gathered: bool = False
+
+
+class Link(Composite[str]):
+    """The connection; made by `dial` or `accept` around a fresh exchange of signals."""
+
+    def __init__(
+        self,
+        key: SecretKey,
+        session: SignalSession,
+        quic: QuicSession,
+        surroundings: Surroundings,
+        budget: ProbeBudget,
+    ) -> None:
+        super().__init__()
+        self.peer = session.peer
+        self.is_established = False
+        self.dialled = False
+        self._key = key
+        self._budget = budget
+        self._session = session
+        self._quic = quic
+        self._agent: PathAgent | None = None
+        self._surroundings = surroundings
+        self._selected_remote: Address | None = None
+        self._resend = False
+        self._closed = False
+        self._last_sent: deque[Transmit] = deque(maxlen=RESEND_BATCHES)
+        self._early_probes: deque[tuple[bytes, UdpAddress | None, Address]] = deque(maxlen=MAX_EARLY_PROBES)
+        self._adopt("signal", session)
+        self._adopt("quic", quic)
+
+    @classmethod
+    def dial(
+        cls,
+        key: SecretKey,
+        session: SignalSession,
+        routes: tuple[Address, ...],
+        admission: bytes,
+        surroundings: Surroundings,
+        budget: ProbeBudget,
+        now: float,
+    ) -> Link:
+        """Begin a connection with the session's peer, who can be met at `routes`.
+
+        `admission` is the secret of the peer's ticket, or empty.
+        """
+        quic = QuicSession.dial(key, session.peer, now)
+        link = cls(key, session, quic, surroundings, budget)
+        link.dialled = True
+        session.set_candidates(surroundings.candidates, now)
+        for route in routes:
+            session.add_route(route, now)
+        session.dial(quic.original_destination_connection_id, admission, now)
+        link._timers.set("give up", now + DIAL_TIMEOUT_S, "dial: give up")
+        link._settle(now)
+        return link
+
+    @classmethod
+    def accept(
+        cls,
+        key: SecretKey,
+        session: SignalSession,
+        hello: Signal,
+        route: Address,
+        surroundings: Surroundings,
+        budget: ProbeBudget,
+        now: float,
+    ) -> Link:
+        """Take up the authorised `hello` that came by `route`."""
+        quic = QuicSession.accept(key, hello.sender, hello.body.dial, now)
+        link = cls(key, session, quic, surroundings, budget)
+        session.set_candidates(surroundings.candidates, now)
+        session.answer(hello, route, now)
+        link._timers.set("give up", now + DIAL_TIMEOUT_S, "accept: the dialler went away")
+        link._settle(now)
+        return link
+
+    # --- signals and probes
+
+    @property
+    def secret(self) -> bytes:
+        """Our secret of this exchange: the echo that signals of it carry."""
+        return self._session.secret
+
+    @property
+    def peer_secret(self) -> bytes:
+        """The peer's secret of this exchange, empty until it is known."""
+        return self._session.peer_secret
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether the peer has shown by signals that it is there now."""
+        return self._session.state is State.PROVEN
+
+    def signal_received(self, signal: Signal, route: Address, now: float) -> None:
+        """A signal of this exchange."""
+        if self._session.receive(signal, route, now) and isinstance(route, RelayAddress) and self._agent:
+            self._agent.add_relay(route, now)
+            self._touch("path")
+        self._touch("signal")
+        self._settle(now)
+
+    def add_route(self, route: Address, now: float) -> None:
+        """Another way on which the peer can be met."""
+        self._session.add_route(route, now)
+        self._touch("signal")
+        self._settle(now)
+
+    def probe_received(self, data: bytes, local: UdpAddress | None, remote: Address, now: float) -> None:
+        """A probe that names our index."""
+        if self._agent is None:
+            # the peer proved us first; its signal to us is still on its way
+            self._early_probes.append((data, local, remote))
+            return
+        self._agent.probe_received(data, local, remote, now)
+        self._touch("path")
+        self._settle(now)
+
+    def surroundings_changed(self, surroundings: Surroundings, now: float) -> None:
+        """What the node knows of itself has changed."""
+        old, self._surroundings = self._surroundings, surroundings
+        if self._agent is not None and (old.sockets, old.policy) != (
+            surroundings.sockets,
+            surroundings.policy,
+        ):
+            self._agent.set_sockets(surroundings.sockets, surroundings.policy, now)
+            self._touch("path")
+        if old.candidates != surroundings.candidates:
+            self._session.set_candidates(surroundings.candidates, now)
+            self._touch("signal")
+            self._events.append(LocalCandidates(surroundings.candidates))
+        self._peer_may_be_ready(now)
+        self._settle(now)
+
+    def network_changed(self, now: float) -> None:
+        """The machine's addresses changed: tell the peer where we are and probe again."""
+        self._session.repeat(now)
+        self._touch("signal")
+        if self._agent is not None:
+            self._agent.restart(now)
+            self._touch("path")
+        self._settle(now)
+
+    def relay_down(self, url: str, now: float) -> None:
+        """The connection to a relay is gone, and with it every path through it."""
+        if self._agent is not None:
+            self._agent.remove_relay(url, now)
+            self._touch("path")
+        self._settle(now)
+
+    def relay_up(self, url: str, now: float) -> None:
+        """A relay stands again; when the peer was met there, tell it where we are now."""
+        routes = [r for r in self._session.routes if isinstance(r, RelayAddress) and r.url == url]
+        if routes and self._agent is not None:
+            for route in routes:
+                self._agent.add_relay(route, now)
+            self._touch("path")
+            self._session.repeat(now)
+            self._touch("signal")
+        self._settle(now)
+
+    @property
+    def routes(self) -> tuple[Address, ...]:
+        """Where signals to the peer go."""
+        return self._session.routes
+
+    # --- QUIC
+
+    def quic_received(
+        self, data: bytes, segment_size: int, local: UdpAddress | None, remote: Address, now: float
+    ) -> None:
+        """QUIC datagrams with a connection id of this link, from wherever they came."""
+        if self._agent is not None:
+            datagrams = -(-len(data) // segment_size) if segment_size else 1
+            self._data_moved(self._agent.data_received(local, remote, datagrams, now))
+        self._quic.receive(data, segment_size, now)
+        self._touch("quic")
+        self._settle(now)
+
+    def open_stream(self, now: float) -> int:
+        """A new stream to the peer; its number."""
+        stream = self._quic.open_stream()
+        self._quic_called(now)
+        return stream
+
+    def write(self, stream: int, data: bytes, now: float) -> None:
+        """Append to what is to be sent on `stream`."""
+        self._quic.write(stream, data)
+        self._quic_called(now)
+
+    def write_eof(self, stream: int, now: float) -> None:
+        """Nothing more will be written on `stream`."""
+        self._quic.write_eof(stream)
+        self._quic_called(now)
+
+    def read(self, stream: int, limit: int, now: float) -> bytes:
+        """At most `limit` bytes (-1: all) that have arrived on `stream`."""
+        data = self._quic.read(stream, limit)
+        self._quic_called(now)
+        return data
+
+    def at_eof(self, stream: int) -> bool:
+        """Whether everything the peer wrote on `stream` has been read."""
+        return self._quic.at_eof(stream)
+
+    def send_buffer_size(self, stream: int) -> int:
+        """Bytes written on `stream` that still wait here."""
+        return self._quic.send_buffer_size(stream)
+
+    def reset(self, stream: int, code: int, now: float) -> None:
+        """Give up sending on `stream`."""
+        self._quic.reset(stream, code)
+        self._quic_called(now)
+
+    def stop(self, stream: int, code: int, now: float) -> None:
+        """Ask the peer to give up sending on `stream`."""
+        self._quic.stop(stream, code)
+        self._quic_called(now)
+
+    def close(self, code: int, reason: str, now: float) -> None:
+        """End the connection; the peer is told `code` and `reason`."""
+        self._quic.close(code, reason)
+        self._quic_called(now)
+
+    def ping(self, now: float) -> bool:
+        """Ping the peer once on the path in use; False when there is none."""
+        sent = self._agent is not None and self._agent.ping(now)
+        if self._agent is not None:
+            self._touch("path")
+        self._settle(now)
+        return sent
+
+    def abandon(self, now: float) -> None:
+        """Nobody waits for this dial any more."""
+        self._quic.close(0, "")
+        self._touch("quic")
+        self._over(0, "given up", by_peer=False)
+        self._settle(now)
+
+    def is_delivered(self, stream: int) -> bool:
+        """Whether the peer has everything that was written on `stream`, its end included."""
+        return self._quic.is_delivered(stream)
+
+    def path(self) -> tuple[PathView | None, float]:
+        """The path in use, None when none is known to work, and since when."""
+        if self._agent is None:
+            return None, 0.0
+        return self._agent.selected_view(), self._agent.selected_at
+
+    # --- inside
+
+    def _quic_called(self, now: float) -> None:
+        self._touch("quic")
+        self._settle(now)
+
+    def _data_moved(self, woke: bool) -> None:
+        if woke:
+            self._touch("path")
+
+    def _child_transmit(self, key: str, output: Output, now: float) -> None:
+        if key != "quic" or not isinstance(output, Transmit):
+            self._transmits.append(output)
+        elif self._agent is None:
+            # nothing is proven yet: QUIC goes every way the signals go
+            self._transmits.extend(Transmit(output.segments, route) for route in self._session.routes)
+        elif self._agent.selected is None:
+            self._drop("quic: no path")
+        else:
+            self._send_data(output, self._agent, self._agent.selected, now)
+
+    def _send_data(self, output: Transmit, agent: PathAgent, path: PathKey, now: float) -> None:
+        self._last_sent.append(output)
+        self._transmits.append(Transmit(output.segments, path[1], path[0]))
+        self._data_moved(agent.data_sent(path, len(output.segments), now))
+
+    def _child_event(self, key: str, event: Event, now: float) -> None:
+        if key == "signal":
+            self._signal_event(event, now)
+        elif key == "path":
+            self._path_event(event, now)
+        elif isinstance(event, SessionEstablished):
+            self.is_established = True
+            self._timers.cancel("give up")
+            self._events.append(LinkEstablished())
+        elif isinstance(event, SessionClosed):
+            self._over(event.code, event.reason, event.by_peer)
+        else:
+            self._events.append(event)
+
+    def _signal_event(self, event: Event, now: float) -> None:
+        if isinstance(event, PeerProven):
+            self._start_agent(event, now)
+        elif isinstance(event, CandidatesReceived) and self._agent is not None:
+            self._agent.set_candidates(event.candidates, now)
+            self._touch("path")
+        elif isinstance(event, CandidatesAcknowledged):
+            self._peer_may_be_ready(now)
+
+    def _start_agent(self, proven: PeerProven, now: float) -> None:
+        seal_key, open_key = derive_keys(
+            self._key.node_id, self._session.secret, self.peer, proven.peer_secret
+        )
+        sealer = ProbeSealer(seal_key, proven.peer_index)
+        self._agent = PathAgent(sealer, ProbeOpener(open_key), self._surroundings.policy, self._budget, now)
+        self._adopt("path", self._agent)
+        self._agent.set_sockets(self._surroundings.sockets, self._surroundings.policy, now)
+        for route in self._session.routes:
+            if isinstance(route, RelayAddress):
+                self._agent.add_relay(route, now)
+        for data, local, remote in self._early_probes:
+            self._agent.probe_received(data, local, remote, now)
+        self._early_probes.clear()
+
+    def _peer_may_be_ready(self, now: float) -> None:
+        """Pings may go once the peer knows all our addresses, for then it has sent towards them."""
+        if self._agent is not None and self._surroundings.gathered and self._session.is_acknowledged:
+            self._agent.peer_ready(now)
+            self._touch("path")
+
+    def _path_event(self, event: Event, now: float) -> None:
+        self._events.append(event)
+        if isinstance(event, PathDoubted | PathLost):
+            self._resend |= event.remote == self._selected_remote
+            if isinstance(event, PathLost):
+                self._session.repeat(now)
+                self._touch("signal")
+                self._events.append(GatherWanted())
+        elif isinstance(event, PathSelected):
+            self._switched(event, now)
+        elif isinstance(event, PeerSilent):
+            self._quic.close(CODE_UNREACHABLE, str(event))
+            self._over(CODE_UNREACHABLE, str(event), by_peer=False)
+
+    def _switched(self, event: PathSelected, now: float) -> None:
+        if self._resend and event.kind is not None and self._agent and self._agent.selected:
+            local, remote = self._agent.selected
+            self._transmits.extend(Transmit(sent.segments, remote, local) for sent in self._last_sent)
+        self._resend = False
+        self._selected_remote = event.remote
+        if self.is_established and event.kind is not None:
+            self._quic.path_switched(now)
+            self._touch("quic")
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        reason = "the peer did not answer" if not self.is_proven else "the handshake did not finish"
+        self._over(CODE_UNREACHABLE, f"{reason} within {DIAL_TIMEOUT_S:.0f} s", by_peer=False)
+
+    def _over(self, code: int, reason: str, by_peer: bool) -> None:
+        if not self._closed:
+            self._closed = True
+            self._events.append(LinkClosed(code, reason, by_peer))

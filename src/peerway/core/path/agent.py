@@ -1,0 +1,361 @@
+"""All paths to one peer: makes pairs of addresses, probes each, and chooses which carries data.
+
+The agent exists from the moment the peer has proven itself by signals. A relay path counts
+as usable at once, because that is how the peer was met; every other path must be proven
+first. While data flows all proven paths are watched; when it has ceased for a while nothing
+is sent at all, and the next data goes by the relay until a path has proven itself again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from peerway.core.budget import ProbeBudget
+from peerway.core.machine import Address, Composite, Event, RelayAddress, UdpAddress, WireError
+from peerway.core.path.candidate import Candidate, CandidateKind, RefusedError, TargetPolicy
+from peerway.core.path.choice import PathKey, PathView, choose
+from peerway.core.path.events import CandidateLearned, CandidateRefused, PathEvent, PathKind, PathSelected
+from peerway.core.path.pair import Pair, PairState
+from peerway.core.probe.message import Ping, ProbeOpener, ProbeSealer
+
+MAX_PAIRS = 48
+MAX_PEER_REFLEXIVE = 16
+GATE_S = 1.0  # how long the peer is awaited before pings go out all the same
+BUSY_FOR_S = 2.0  # after the last data, the path in use is watched closely
+IDLE_AFTER_S = 60.0
+WATCH_BUSY_S = 0.2
+WATCH_QUIET_S = 5.0
+RECONSIDER_S = 1.0
+SILENCE_S = 30.0
+
+
+class PeerSilent(PathEvent):
+    """While the connection was in use, the peer answered on no path for `SILENCE_S`."""
+
+    def __str__(self) -> str:
+        return f"the peer answered on no path for {SILENCE_S:.0f} s"
+
+
+class PathAgent(Composite[PathKey]):
+    """See the module's text. `sealer` and `opener` hold the probe keys of this exchange."""
+
+    def __init__(
+        self, sealer: ProbeSealer, opener: ProbeOpener, policy: TargetPolicy, budget: ProbeBudget, now: float
+    ) -> None:
+        super().__init__()
+        self._sealer = sealer
+        self._opener = opener
+        self._policy = policy
+        self._budget = budget
+        self._pairs: dict[PathKey, Pair] = {}
+        self._sockets: tuple[UdpAddress, ...] = ()
+        self._candidates: tuple[Candidate, ...] = ()
+        self._reflexive: list[Candidate] = []
+        self._peer_ready = False
+        self._selected: PathKey | None = None
+        self._selected_at = now
+        self._last_data = now
+        self._busy = False
+        self._in_use = True
+        self._heard_at = now
+        self._dirty = False
+        self._reconsidered_at = now
+        self._timers.set("pace", now + BUSY_FOR_S, "path: still busy?")
+        self._timers.set("silence", now + SILENCE_S, "path: is the peer there?")
+
+    # --- what is known of the addresses
+
+    def set_sockets(self, sockets: tuple[UdpAddress, ...], policy: TargetPolicy, now: float) -> None:
+        """Our own sockets and networks, as they are now."""
+        self._sockets = sockets
+        self._policy = policy
+        for key in [key for key in self._pairs if key[0] is not None and key[0] not in sockets]:
+            self._remove(key)
+        self._make_pairs(now)
+        self._finish(now)
+
+    def set_candidates(self, candidates: tuple[Candidate, ...], now: float) -> None:
+        """The peer's addresses, all of them: new ones are probed, vanished ones dropped unless proven."""
+        known = {candidate.address for candidate in self._candidates}
+        self._candidates = candidates
+        for candidate in candidates:
+            if candidate.address not in known:
+                self._events.append(CandidateLearned(candidate))
+                self._check(candidate)
+        wanted = {candidate.address for candidate in (*candidates, *self._reflexive)}
+        for key, pair in list(self._pairs.items()):
+            if isinstance(key[1], UdpAddress) and key[1] not in wanted and not _is_proven(pair):
+                self._remove(key)
+        self._make_pairs(now)
+        if not self._peer_ready and "gate" not in self._timers:
+            self._timers.set("gate", now + GATE_S, "path: the peer did not say it is ready")
+        self._finish(now)
+
+    def peer_ready(self, now: float) -> None:
+        """The peer has sent towards our addresses: its firewalls are open, pings may go."""
+        self._peer_ready = True
+        self._timers.cancel("gate")
+        for key, pair in self._pairs.items():
+            if pair.state is PairState.CLOSED:
+                pair.start(now)
+                self._touch(key)
+        self._finish(now)
+
+    def add_relay(self, relay: RelayAddress, now: float) -> None:
+        """The peer can be reached through this relay."""
+        key = (None, relay)
+        if key not in self._pairs and len(self._pairs) < MAX_PAIRS:
+            self._add(key, PathKind.RELAY).start(now)
+        self._finish(now)
+
+    def remove_relay(self, url: str, now: float) -> None:
+        """The connection to the relay at `url` is gone."""
+        for key in list(self._pairs):
+            if isinstance(key[1], RelayAddress) and key[1].url == url:
+                self._remove(key)
+        self._finish(now)
+
+    def restart(self, now: float) -> None:
+        """The network changed: whatever is not proven is probed again from the start."""
+        for key, pair in self._pairs.items():
+            if not _is_proven(pair):
+                pair.open(now)
+                if self._peer_ready:
+                    pair.start(now)
+                self._touch(key)
+        self._finish(now)
+
+    # --- what arrives and what is sent
+
+    def probe_received(self, data: bytes, local: UdpAddress | None, remote: Address, now: float) -> None:
+        """One probe of this exchange; whatever is wrong with it is counted and changes nothing."""
+        try:
+            counter, message = self._opener.open(data)
+        except WireError as error:
+            self._drop(str(error))
+            return
+        self._heard_at = now
+        key = (local, remote)
+        pair = self._pairs.get(key)
+        if isinstance(message, Ping):
+            pair = pair or self._learn_reflexive(key, now)
+            if pair is not None:
+                pair.ping_received(counter, message, now)
+        elif pair is not None:
+            pair.pong_received(message, now)
+        else:
+            self._drop("probe: pong from an address never probed")
+        if pair is not None:
+            self._touch(key)
+        self._finish(now)
+
+    def data_received(self, local: UdpAddress | None, remote: Address, datagrams: int, now: float) -> bool:
+        """So many datagrams of data came by this way; True when that woke the agent."""
+        pair = self._pairs.get((local, remote))
+        if pair is not None:
+            pair.data_received += datagrams
+        return self._data_moved(now)
+
+    def data_sent(self, key: PathKey, datagrams: int, now: float) -> bool:
+        """So many datagrams of data went out by this way; True when that woke the agent."""
+        pair = self._pairs.get(key)
+        if pair is not None:
+            pair.data_sent(datagrams)
+        return self._data_moved(now)
+
+    def ping(self, now: float) -> bool:
+        """Ping the peer once on the path in use; False when there is none."""
+        pair = self._pairs.get(self._selected) if self._selected is not None else None
+        if pair is None or self._selected is None:
+            return False
+        pair.ping(now)
+        self._touch(self._selected)
+        self._data_moved(now)
+        self._finish(now)
+        return True
+
+    @property
+    def selected(self) -> PathKey | None:
+        """Where data goes now; None when no path is known to work."""
+        return self._selected
+
+    def selected_view(self) -> PathView | None:
+        """What is known of the path in use."""
+        pair = self._pairs.get(self._selected) if self._selected is not None else None
+        return None if pair is None or self._selected is None else _view(self._selected, pair)
+
+    @property
+    def selected_at(self) -> float:
+        """Since when the path in use is in use."""
+        return self._selected_at
+
+    # --- inside
+
+    def _check(self, candidate: Candidate) -> bool:
+        try:
+            self._policy.check(candidate.address)
+        except RefusedError as error:
+            self._events.append(CandidateRefused(candidate, str(error)))
+            return False
+        return True
+
+    def _make_pairs(self, now: float) -> None:
+        for candidate in self._candidates:
+            try:
+                self._policy.check(candidate.address)
+            except RefusedError:
+                continue
+            for socket in self._sockets:
+                key = (socket, candidate.address)
+                if key in self._pairs or not _same_family(socket, candidate.address):
+                    continue
+                if len(self._pairs) >= MAX_PAIRS:
+                    self._drop("path: too many pairs")
+                    return
+                pair = self._add(key, self._kind_of(candidate.address))
+                if self._peer_ready or pair.kind is PathKind.LAN:
+                    pair.open(now)
+                    pair.start(now)
+                else:
+                    pair.open(now)
+
+    def _kind_of(self, remote: UdpAddress) -> PathKind:
+        return PathKind.LAN if self._policy.is_lan(remote) else PathKind.DIRECT
+
+    def _add(self, key: PathKey, kind: PathKind) -> Pair:
+        pair = Pair(key[0], key[1], kind, self._sealer, self._budget)
+        self._pairs[key] = pair
+        self._adopt(key, pair)
+        return pair
+
+    def _remove(self, key: PathKey) -> None:
+        del self._pairs[key]
+        self._release(key)
+        self._dirty = True
+
+    def _learn_reflexive(self, key: PathKey, now: float) -> Pair | None:
+        """A ping that opened came from an address nobody named: the peer's NAT made it up."""
+        remote = key[1]
+        if isinstance(remote, RelayAddress):
+            self.add_relay(remote, now)
+            return self._pairs.get(key)
+        candidate = Candidate(CandidateKind.PEER_REFLEXIVE, remote)
+        if len(self._reflexive) >= MAX_PEER_REFLEXIVE or len(self._pairs) >= MAX_PAIRS:
+            self._forget_reflexive()
+        if len(self._pairs) >= MAX_PAIRS or len(self._reflexive) >= MAX_PEER_REFLEXIVE:
+            self._drop("path: too many addresses of one peer")
+            return None
+        self._events.append(CandidateLearned(candidate))
+        if not self._check(candidate):
+            return None
+        self._reflexive.append(candidate)
+        return self._add(key, self._kind_of(remote))
+
+    def _forget_reflexive(self) -> None:
+        for candidate in self._reflexive:
+            keys = [key for key in self._pairs if key[1] == candidate.address]
+            if not any(_is_proven(self._pairs[key]) for key in keys):
+                for key in keys:
+                    self._remove(key)
+                self._reflexive.remove(candidate)
+                return
+
+    def _data_moved(self, now: float) -> bool:
+        self._last_data = now
+        if self._busy:
+            return False
+        self._busy = True
+        if not self._in_use:
+            self._in_use = True
+            self._heard_at = now
+            self._timers.set("silence", now + SILENCE_S, "path: is the peer there?")
+        self._timers.set("pace", now + BUSY_FOR_S, "path: still busy?")
+        self._watch(now)
+        self._finish(now)
+        return True
+
+    def _watch(self, now: float) -> None:
+        for key, pair in self._pairs.items():
+            carries = key == self._selected
+            interval = None
+            if self._in_use:
+                interval = WATCH_BUSY_S if self._busy and carries else WATCH_QUIET_S
+            pair.watch(interval, carries_data=carries and self._busy, now=now)
+            self._touch(key)
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        if name == "gate":
+            self.peer_ready(now)
+        elif name == "pace":
+            self._pace(now)
+        elif name == "silence" and self._in_use:
+            if now - self._heard_at >= SILENCE_S:
+                self._events.append(PeerSilent())
+            else:
+                self._timers.set("silence", self._heard_at + SILENCE_S, "path: is the peer there?")
+        self._dirty = True
+
+    def _pace(self, now: float) -> None:
+        quiet_for = now - self._last_data
+        if quiet_for < BUSY_FOR_S:
+            self._timers.set("pace", self._last_data + BUSY_FOR_S, "path: still busy?")
+            return
+        self._busy = False
+        if quiet_for >= IDLE_AFTER_S:
+            self._in_use = False
+            self._timers.cancel("silence")
+        else:
+            self._timers.set("pace", self._last_data + IDLE_AFTER_S, "path: idle?")
+        self._watch(now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Run what is due, then look again which path is best."""
+        super().handle_timeout(now)
+        self._finish(now)
+
+    def _child_event(self, key: PathKey, event: Event, now: float) -> None:
+        self._dirty = True
+        self._events.append(event)
+
+    def _finish(self, now: float) -> None:
+        self._settle(now)
+        if self._dirty or now - self._reconsidered_at >= RECONSIDER_S:
+            self._dirty = False
+            self._reconsidered_at = now
+            self._reconsider(now)
+            self._settle(now)
+
+    def _reconsider(self, now: float) -> None:
+        decision = choose(list(self._views()), self._selected)
+        if decision.key == self._selected:
+            return
+        self._selected = decision.key
+        self._selected_at = now
+        pair = self._pairs.get(decision.key) if decision.key is not None else None
+        self._events.append(
+            PathSelected(
+                remote=decision.key[1] if decision.key is not None else None,
+                kind=pair.kind if pair is not None else None,
+                round_trip=pair.rtt.minimum if pair is not None else None,
+                at=now,
+                reason=decision.reason,
+            )
+        )
+        self._watch(now)
+
+    def _views(self) -> Iterable[PathView]:
+        for key, pair in self._pairs.items():
+            if _is_proven(pair) or pair.kind is PathKind.RELAY:
+                yield _view(key, pair)
+
+
+def _view(key: PathKey, pair: Pair) -> PathView:
+    return PathView(key, pair.kind, pair.has_failed, pair.rtt.minimum, pair.loss)
+
+
+def _is_proven(pair: Pair) -> bool:
+    return pair.state in (PairState.PROVEN, PairState.DOUBTED)
+
+
+def _same_family(one: UdpAddress, other: UdpAddress) -> bool:
+    return (":" in one.ip) == (":" in other.ip)

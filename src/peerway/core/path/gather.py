@@ -1,0 +1,164 @@
+"""Gathering: what addresses we might be reached at, from our interfaces and from STUN servers.
+
+The answers come in one by one; each change is told at once (trickled). What a server saw
+stays a candidate until it answers again with something else, or all have failed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from peerway.core.machine import Composite, Datagram, Event, InterfaceAddress, Resolve, Rng, UdpAddress
+from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
+from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, QueryFailed, StunClient
+
+FRESH_S = 20.0  # shorter than the 30 s after which NATs forget a quiet mapping
+MAX_SERVERS = 8
+MAX_REFLEXIVE = 6
+_VIRTUAL_PREFIXES = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "lxc", "podman")
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatesChanged(Event):
+    """Where we might be reached, best first; `complete` once every server answered or failed."""
+
+    candidates: tuple[Candidate, ...]
+    complete: bool
+
+
+class Gatherer(Composite[str]):
+    """Keeps the list of our own candidates."""
+
+    def __init__(self, rng: Rng, static: tuple[UdpAddress, ...] = ()) -> None:
+        super().__init__()
+        self._stun = StunClient(rng, GATHERING_SCHEDULE)
+        self._adopt("stun", self._stun)
+        self._static = static
+        self._hosts: dict[tuple[str, int], None] = {}
+        self._resolved: dict[str, tuple[str, ...]] = {}
+        self._servers: tuple[UdpAddress, ...] = ()
+        self._sockets: tuple[UdpAddress, ...] = ()
+        self._interfaces: tuple[InterfaceAddress, ...] = ()
+        self._pending: dict[tuple[UdpAddress, UdpAddress], None] = {}
+        self._mapped: dict[tuple[UdpAddress, UdpAddress], UdpAddress] = {}
+        self._asked_at: float | None = None
+        self._told: CandidatesChanged | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every server that is known was asked, and has answered or failed."""
+        looked_up = all(host in self._resolved for host, _ in self._hosts)
+        return self._asked_at is not None and looked_up and not self._pending
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Our candidates as they are known now, best first, at most `MAX_CANDIDATES`."""
+        hosts = sorted(self._interfaces, key=_interface_rank)
+        found = (
+            [Candidate(CandidateKind.STATIC, address) for address in self._static]
+            + [Candidate(CandidateKind.REFLEXIVE, address) for address in self._reflexive()]
+            + [
+                Candidate(CandidateKind.HOST, UdpAddress(host.ip, socket.port))
+                for host in hosts
+                for socket in self._sockets
+                if _same_family(host.ip, socket.ip)
+            ]
+        )
+        first_of_each = {candidate.address: candidate for candidate in reversed(found)}
+        unique = [c for c in found if first_of_each[c.address] is c]
+        return tuple(unique[:MAX_CANDIDATES])
+
+    def observed(self, local: UdpAddress) -> dict[UdpAddress, UdpAddress]:
+        """What each server saw of the socket `local`."""
+        return {server: mapped for (socket, server), mapped in self._mapped.items() if socket == local}
+
+    def add_server(self, host: str, port: int) -> None:
+        """A STUN server to ask, by name or address; known ones change nothing."""
+        if (host, port) not in self._hosts:
+            self._hosts[(host, port)] = None
+            self._events.append(Resolve(host))
+
+    def resolved(self, host: str, ips: tuple[str, ...], now: float) -> None:
+        """The addresses of a server's host; new ones are asked at once."""
+        self._resolved[host] = ips
+        found = (UdpAddress(ip, port) for name, port in self._hosts for ip in self._resolved.get(name, ()))
+        self._servers = tuple(dict.fromkeys(found))[:MAX_SERVERS]
+        self._mapped = {key: mapped for key, mapped in self._mapped.items() if key[1] in self._servers}
+        self._ask(now, only_new=True)
+
+    def set_sockets(self, sockets: tuple[UdpAddress, ...], now: float) -> None:
+        """Our sockets; what was seen of closed ones is forgotten."""
+        for socket in self._sockets:
+            if socket not in sockets:
+                self._stun.cancel(socket)
+                self._pending = {key: None for key in self._pending if key[0] != socket}
+        self._sockets = sockets
+        self._mapped = {key: mapped for key, mapped in self._mapped.items() if key[0] in sockets}
+        self._ask(now, only_new=True)
+
+    def set_interfaces(self, interfaces: tuple[InterfaceAddress, ...], now: float) -> None:
+        """Our interfaces' addresses. When they change, what servers saw may have changed too."""
+        if interfaces == self._interfaces:
+            return
+        self._interfaces = interfaces
+        self._ask(now)
+
+    def refresh(self, now: float, *, force: bool = False) -> None:
+        """Ask the servers again when what they said may be out of date."""
+        if force or self._asked_at is None or now - self._asked_at > FRESH_S:
+            self._ask(now)
+
+    def receive(self, datagram: Datagram, now: float) -> None:
+        """A STUN message that came to one of our sockets."""
+        self._stun.receive(datagram, now)
+        self._touch("stun")
+        self._tell(now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Run what is due."""
+        super().handle_timeout(now)
+        self._tell(now)
+
+    def _ask(self, now: float, *, only_new: bool = False) -> None:
+        for socket in self._sockets:
+            for server in self._servers:
+                key = (socket, server)
+                if not _same_family(socket.ip, server.ip) or key in self._pending:
+                    continue
+                if only_new and key in self._mapped:
+                    continue
+                self._pending[key] = None
+                self._stun.query(server, socket, now)
+        self._asked_at = now
+        self._touch("stun")
+        self._tell(now)
+
+    def _child_event(self, key: str, event: Event, now: float) -> None:
+        if isinstance(event, MappingLearned):
+            self._pending.pop((event.local, event.server), None)
+            self._mapped[(event.local, event.server)] = event.mapped
+        elif isinstance(event, QueryFailed):
+            self._pending.pop((event.local, event.server), None)
+            self._mapped.pop((event.local, event.server), None)
+        self._events.append(event)
+
+    def _tell(self, now: float) -> None:
+        self._settle(now)
+        news = CandidatesChanged(self.candidates, self.complete)
+        if news != self._told and self._sockets:
+            self._told = news
+            self._events.append(news)
+
+    def _reflexive(self) -> list[UdpAddress]:
+        return list(dict.fromkeys(self._mapped.values()))[:MAX_REFLEXIVE]
+
+
+def _interface_rank(address: InterfaceAddress) -> tuple[bool, bool, InterfaceAddress]:
+    """Real interfaces before those that containers and virtual machines leave around."""
+    ip = ipaddress.ip_address(address.ip)
+    return (address.interface.startswith(_VIRTUAL_PREFIXES), not ip.is_global, address)
+
+
+def _same_family(one: str, other: str) -> bool:
+    return (":" in one) == (":" in other)

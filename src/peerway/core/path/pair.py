@@ -1,0 +1,345 @@
+"""One pair of addresses, probed until it is known to work, then watched.
+
+    CLOSED    nothing but a first ping of low TTL may go: it opens our own NAT without
+              reaching theirs, where a stranger's packet could leave a trace that spoils
+              our later one
+    PROBING   pings go by a schedule; the path may or may not work
+    PROVEN    a full-size ping of ours was answered and a ping of theirs arrived
+    DOUBTED   was proven, and expected answers stay out
+
+How many missed answers make a doubt follows from the loss seen so far: as many as would
+be missed by chance less than once in a thousand. So a lossy path does not flap, and a
+clean one is left within a few round trips.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from peerway.core.budget import ProbeBudget
+from peerway.core.machine import Address, Leaf, Transmit, UdpAddress
+from peerway.core.path.events import (
+    DataConfirmed,
+    PathDoubted,
+    PathKind,
+    PathLost,
+    PathProven,
+    PathRecovered,
+    PingAnswered,
+    ProbeAnswered,
+    ProbingStarted,
+)
+from peerway.core.probe.message import FULL_SIZE, Ping, Pong, ProbeSealer, observed_address
+
+OPENER_TTL = 2  # past our own router, short of theirs
+BUDGET_RETRY_S = 0.1
+PATIENCE_FLOOR_S = 0.1
+PATIENCE_UNKNOWN_S = 1.0
+PATIENCE_CAP_S = 3.0
+RTT_WINDOW_S = 15.0
+STALE_S = 10.0  # the shortest time after which NATs are known to forget a quiet mapping
+CHANCE_OF_FALSE_DOUBT = 0.001
+DOUBT_MISSES_MIN, DOUBT_MISSES_MAX = 3, 12
+LOSS_GAIN = 1 / 16
+LOSS_INITIAL, LOSS_FLOOR = 0.02, 0.005
+MAX_OUTSTANDING = 16
+BLACK_HOLE_DATAGRAMS = 16  # sent, and none of them arrived, while pings did
+_SCHEDULE = ((0.05, 2), (0.1, 2), (0.2, 2), (0.4, 2), (1.0, 15), (5.0, 12))
+_SCHEDULE_FOR_EVER_S = 30.0
+
+
+class PairState(Enum):
+    """See the module's text."""
+
+    CLOSED = auto()
+    PROBING = auto()
+    PROVEN = auto()
+    DOUBTED = auto()
+
+
+@dataclass(slots=True)
+class _Outstanding:
+    sent_at: float
+    size: int
+    data_sent: int
+    asked_for: bool = False
+
+
+def probe_delay(sent: int) -> float:
+    """Seconds between the `sent`-th unanswered ping and the next: quick at first, then patient."""
+    for delay, times in _SCHEDULE:
+        if sent < times:
+            return delay
+        sent -= times
+    return _SCHEDULE_FOR_EVER_S
+
+
+class RoundTrip:
+    """The round trip of a path: least of the last half minute, and what to expect of the next."""
+
+    def __init__(self) -> None:
+        self.smoothed: float | None = None
+        self._variation = 0.0
+        self._window_start = 0.0
+        self._current = math.inf
+        self._previous = math.inf
+
+    @property
+    def minimum(self) -> float | None:
+        """Seconds; its least value is the path's own, what is above it is our own load."""
+        least = min(self._current, self._previous)
+        return None if least == math.inf else least
+
+    @property
+    def patience(self) -> float:
+        """Seconds after which an answer is overdue (RFC 6298's shape, with our floor)."""
+        if self.smoothed is None:
+            return PATIENCE_UNKNOWN_S
+        expected = max(1.5 * self.smoothed, self.smoothed + 4 * self._variation)
+        return min(max(expected, PATIENCE_FLOOR_S), PATIENCE_CAP_S)
+
+    def sample(self, value: float, now: float) -> None:
+        """One measured round trip."""
+        if now - self._window_start > RTT_WINDOW_S:
+            self._previous = self._current if now - self._window_start < 2 * RTT_WINDOW_S else math.inf
+            self._current = math.inf
+            self._window_start = now
+        self._current = min(self._current, value)
+        if self.smoothed is None:
+            self.smoothed, self._variation = value, value / 2
+        else:
+            self._variation += (abs(value - self.smoothed) - self._variation) / 4
+            self.smoothed += (value - self.smoothed) / 8
+
+
+class Pair(Leaf):
+    """The pair (`local`, `remote`); `local` is None for a relay."""
+
+    def __init__(
+        self,
+        local: UdpAddress | None,
+        remote: Address,
+        kind: PathKind,
+        sealer: ProbeSealer,
+        budget: ProbeBudget,
+    ) -> None:
+        super().__init__()
+        self.local = local
+        self.remote = remote
+        self.kind = kind
+        self.state = PairState.CLOSED
+        self.rtt = RoundTrip()
+        self.loss = LOSS_INITIAL
+        self.answered_at: float | None = None
+        self.data_received = 0
+        self.has_failed = False
+        self._sealer = sealer
+        self._budget = budget
+        self._outstanding: dict[int, _Outstanding] = {}
+        self._answered = False
+        self._answered_full = False
+        self._heard = False
+        self._sent = 0
+        self._misses = 0
+        self._in_a_row = 0
+        self._interval: float | None = None
+        self._carries_data = False
+        self._data_sent = 0
+        self._data_sent_at_report = 0
+        self._data_reported = 0
+        self._data_confirmed = False
+
+    # --- what the agent asks for
+
+    def open(self, now: float) -> None:
+        """Send the first ping so that it dies on the way: only our own NAT shall see it."""
+        if (
+            self.state is PairState.CLOSED
+            and self.kind is PathKind.DIRECT
+            and self._budget.allows(self.remote, now)
+        ):
+            self._transmit(Ping(), now, ttl=OPENER_TTL)
+
+    def start(self, now: float) -> None:
+        """Begin to probe, or begin the schedule again."""
+        if self.state is PairState.CLOSED:
+            self.state = PairState.PROBING
+            self._events.append(ProbingStarted(self.local, self.remote))
+        if self.state is PairState.PROBING:
+            self._sent = 0
+            self._timers.set("ping", now, "probe: start")
+
+    def watch(self, interval: float | None, *, carries_data: bool, now: float) -> None:
+        """Ping a proven path every `interval` seconds, or no longer (None)."""
+        self._carries_data = carries_data
+        if interval == self._interval:
+            return
+        was_idle = self._interval is None
+        self._interval = interval
+        if interval is None:
+            self._timers.cancel("ping")
+            self._timers.cancel("overdue")
+            self._outstanding.clear()
+        elif self.state in (PairState.PROVEN, PairState.DOUBTED):
+            if was_idle and self.state is PairState.PROVEN and now - (self.answered_at or 0.0) > STALE_S:
+                self._doubt(f"nothing was sent on it for {now - (self.answered_at or 0.0):.0f} s")
+            self._timers.set("ping", now, "watch: interval changed")
+        elif self.state is PairState.PROBING and "ping" not in self._timers:
+            self.start(now)
+
+    def ping(self, now: float) -> None:
+        """Ping once because somebody asks; `PingAnswered` tells."""
+        counter = self._transmit(Ping(self._carries_data), now)
+        self._outstanding[counter].asked_for = True
+
+    def lose(self, reason: str, now: float) -> None:
+        """The path is gone; probe it from the beginning."""
+        was_proven = self.state in (PairState.PROVEN, PairState.DOUBTED)
+        self.state = PairState.PROBING
+        self.has_failed = True
+        self._answered = self._answered_full = self._heard = self._data_confirmed = False
+        self._misses = self._in_a_row = 0
+        self._outstanding.clear()
+        self._timers.cancel("overdue")
+        if was_proven:
+            self._events.append(PathLost(self.remote, reason))
+        self.start(now)
+
+    def data_sent(self, datagrams: int) -> None:
+        """So many datagrams of data went out on this path."""
+        self._data_sent += datagrams
+
+    # --- what arrives
+
+    def ping_received(self, counter: int, ping: Ping, now: float) -> None:
+        """Answer to where it came from; a first ping is a reason to ping back at once."""
+        pong = Pong(counter, self.data_received, observed_address(self.remote))
+        self._transmits.append(Transmit((self._sealer.seal(pong)[1],), self.remote, self.local))
+        if not self._heard:
+            self._heard = True
+            if self.state is PairState.CLOSED:
+                self.start(now)
+            elif self.state is PairState.PROBING:
+                self._timers.set("ping", now, "probe: theirs arrived")
+            self._prove(now)
+
+    def pong_received(self, pong: Pong, now: float) -> None:
+        """The answer to a ping of ours on this very pair; any other is dropped."""
+        sent = self._outstanding.pop(pong.counter, None)
+        if sent is None:
+            self._drop("probe: pong without a ping on its path")
+            return
+        self.answered_at = now
+        self.rtt.sample(now - sent.sent_at, now)
+        self.loss += (0 - self.loss) * LOSS_GAIN
+        self._misses = 0
+        self._in_a_row += 1
+        if not self._answered:
+            self._answered = True
+            self._events.append(ProbeAnswered(self.remote, now - sent.sent_at, pong.observed))
+        if sent.asked_for:
+            self._events.append(PingAnswered(self.remote, self.kind, now - sent.sent_at))
+        if sent.size >= FULL_SIZE:
+            self._answered_full = True
+        self._data_report(pong, sent, now)
+        self._rearm_overdue()
+        if self.state is PairState.PROBING:
+            self._timers.set("ping", now, "probe: full size")
+            self._prove(now)
+        elif self.state is PairState.DOUBTED and self._in_a_row >= 2:
+            self.state = PairState.PROVEN
+            self.has_failed = False
+            self._events.append(PathRecovered(self.remote))
+        elif self.state is PairState.DOUBTED:
+            self._timers.set("ping", now, "doubt: one answer is not enough")
+
+    def _prove(self, now: float) -> None:
+        if self.state is not PairState.PROBING or not (self._answered_full and self._heard):
+            return
+        self.state = PairState.PROVEN
+        self.has_failed = False
+        self._events.append(PathProven(self.remote, self.kind, self.rtt.minimum or 0.0))
+        if self._interval is None:
+            self._timers.cancel("ping")
+        else:
+            self._timers.set("ping", now + self._interval, "watch")
+
+    def _data_report(self, pong: Pong, sent: _Outstanding, now: float) -> None:
+        arrived = pong.data_received - self._data_reported
+        self._data_reported = pong.data_received
+        if arrived > 0:
+            self._data_sent_at_report = sent.data_sent
+            if not self._data_confirmed and self.state is PairState.PROVEN:
+                self._data_confirmed = True
+                self._events.append(DataConfirmed(self.remote))
+        elif arrived < 0 or self.state is not PairState.PROVEN:
+            self._data_sent_at_report = sent.data_sent
+        elif sent.data_sent - self._data_sent_at_report >= BLACK_HOLE_DATAGRAMS:
+            self._data_sent_at_report = sent.data_sent
+            self.lose("it answers pings but loses data", now)
+
+    # --- pinging
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        if name == "overdue":
+            self._overdue(now)
+        elif self.state is PairState.PROBING:
+            self._probe(now)
+        elif self._interval is not None:
+            self._transmit(Ping(self._carries_data, FULL_SIZE if self._carries_data else 0), now)
+            self._timers.set("ping", now + self._interval, "watch")
+
+    def _probe(self, now: float) -> None:
+        if not self._answered and not self._budget.allows(self.remote, now):
+            self._timers.set("ping", now + BUDGET_RETRY_S, "probe: budget")
+            return
+        # padding goes only to those who answered: nobody else gets large packets from us
+        self._transmit(Ping(size=FULL_SIZE if self._answered else 0), now)
+        self._sent += 1
+        self._timers.set("ping", now + probe_delay(self._sent - 1), "probe: schedule")
+
+    def _transmit(self, ping: Ping, now: float, ttl: int | None = None) -> int:
+        counter, data = self._sealer.seal(ping)
+        while len(self._outstanding) >= MAX_OUTSTANDING:
+            del self._outstanding[next(iter(self._outstanding))]
+        self._outstanding[counter] = _Outstanding(now, len(data), self._data_sent)
+        self._transmits.append(Transmit((data,), self.remote, self.local, ttl))
+        if self.state in (PairState.PROVEN, PairState.DOUBTED) and "overdue" not in self._timers:
+            self._timers.set("overdue", now + self.rtt.patience, "watch: answer overdue")
+        return counter
+
+    def _rearm_overdue(self) -> None:
+        self._timers.cancel("overdue")
+        if self._outstanding and self.state in (PairState.PROVEN, PairState.DOUBTED):
+            oldest = next(iter(self._outstanding.values()))
+            self._timers.set("overdue", oldest.sent_at + self.rtt.patience, "watch: answer overdue")
+
+    def _doubt(self, reason: str) -> None:
+        self.state = PairState.DOUBTED
+        self.has_failed = True
+        self._in_a_row = 0
+        self._events.append(PathDoubted(self.remote, reason))
+
+    def _overdue(self, now: float) -> None:
+        if self._interval is None or self.state not in (PairState.PROVEN, PairState.DOUBTED):
+            return
+        self.loss += (1 - self.loss) * LOSS_GAIN
+        self._misses += 1
+        self._in_a_row = 0
+        enough = misses_for_doubt(self.loss)
+        if self.state is PairState.PROVEN and self._misses >= enough:
+            self._doubt(f"{self._misses} answers in a row stayed out")
+        if self._misses >= 3 * enough:
+            self.lose(f"{self._misses} answers in a row stayed out", now)
+            return
+        self._transmit(Ping(self._carries_data), now)
+        self._timers.set("overdue", now + self.rtt.patience, "watch: answer overdue")
+
+
+def misses_for_doubt(loss: float) -> int:
+    """Answers missed in a row that chance alone explains less than once in a thousand times."""
+    loss = min(max(loss, LOSS_FLOOR), 0.9)
+    needed = math.ceil(math.log(CHANCE_OF_FALSE_DOUBT) / math.log(loss))
+    return min(max(needed, DOUBT_MISSES_MIN), DOUBT_MISSES_MAX)

@@ -1,0 +1,1 @@
+"""Probes: authenticated, encrypted pings and pongs that find out which paths work."""

@@ -1,0 +1,184 @@
+"""Keeps one relay connection standing: connects, and again after a failure, later each time.
+
+    DOWN -> OpenStream -> CONNECTING -> RelayUp -> UP -> RelayDown -> DOWN (back-off, jitter)
+
+What is sent while the connection is being made waits in a short queue, so that the first
+flight of a dial need not be repeated.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from peerway.core.machine import CloseStream, Composite, Event, OpenStream, Rng
+from peerway.core.relay.client import (
+    PacketsReceived,
+    PeerGone,
+    RelayClient,
+    RelayConnected,
+    RelayDisconnected,
+)
+
+BACKOFF_FIRST_S = 0.25
+BACKOFF_CAP_S = 30.0
+BACKOFF_JITTER = 0.5  # of the delay, added at random: a restarted relay is not stormed
+STABLE_AFTER_S = 10.0  # a connection that stood so long starts the back-off anew
+MAX_WAITING = 64  # packets
+
+
+@dataclass(frozen=True, slots=True)
+class RelayUp(Event):
+    """The relay knows us and delivers."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class RelayDown(Event):
+    """The connection failed or ended; it is tried again after `retry_in` seconds."""
+
+    url: str
+    reason: str
+    retry_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPackets(Event):
+    """Packets that the client `source` (32-byte key) sent us through the relay."""
+
+    url: str
+    source: bytes
+    packets: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPeerGone(Event):
+    """The relay says it has no client with this key."""
+
+    url: str
+    key: bytes
+
+
+class RelayKeeper(Composite[str]):
+    """The connection to the relay at `url`; `fresh_key` gives the X25519 secret for each connection."""
+
+    def __init__(self, url: str, fresh_key: Callable[[], bytes], rng: Rng) -> None:
+        super().__init__()
+        self.url = url
+        self.is_up = False
+        self.last_error = ""
+        self._fresh_key = fresh_key
+        self._rng = rng
+        self._attempts = 0
+        self._failures = 0
+        self._up_since = 0.0
+        self._stream = ""
+        self._client: RelayClient | None = None
+        self._waiting: deque[tuple[bytes, tuple[bytes, ...]]] = deque()
+
+    def start(self, now: float) -> None:
+        """Connect."""
+        self._connect()
+        self._settle(now)
+
+    def stop(self) -> None:
+        """Nobody needs this relay any more."""
+        if self._client is not None:
+            self._events.append(CloseStream(self._stream))
+
+    def retry(self, now: float) -> None:
+        """Connect now if the next try is still to come: the network changed, or somebody asks."""
+        if self._client is None:
+            self._timers.cancel("retry")
+            self._connect()
+            self._settle(now)
+
+    def owns(self, stream: str) -> bool:
+        """Whether `stream` is the connection being made or kept."""
+        return stream == self._stream and self._client is not None
+
+    def send(self, destination: bytes, packets: tuple[bytes, ...], now: float) -> None:
+        """Send `packets` to the client whose key is `destination`."""
+        if self._client is not None and self.is_up:
+            self._client.send_packet(destination, packets, now)
+            self._touch(self._stream)
+            self._settle(now)
+            return
+        self._waiting.append((destination, packets))
+        while sum(len(waiting) for _, waiting in self._waiting) > MAX_WAITING:
+            self._waiting.popleft()
+            self._drop("relay: queue full before the connection stood")
+
+    def stream_opened(self, now: float) -> None:
+        """The byte stream to the relay stands."""
+        self._with_client(lambda client: client.stream_opened(now), now)
+
+    def stream_data(self, data: bytes, now: float) -> None:
+        """Bytes from the relay."""
+        self._with_client(lambda client: client.stream_data(data, now), now)
+
+    def stream_paused(self, now: float) -> None:
+        """The byte stream takes no more for now."""
+        self._with_client(lambda client: client.stream_paused(now), now)
+
+    def stream_resumed(self, now: float) -> None:
+        """The byte stream takes bytes again."""
+        self._with_client(lambda client: client.stream_resumed(now), now)
+
+    def stream_closed(self, error: str, now: float) -> None:
+        """The byte stream could not be opened, or has ended."""
+        self._with_client(lambda client: client.stream_closed(error, now), now)
+
+    def _with_client(self, call: Callable[[RelayClient], None], now: float) -> None:
+        if self._client is None:
+            return
+        call(self._client)
+        self._touch(self._stream)
+        self._settle(now)
+
+    def _connect(self) -> None:
+        self._attempts += 1
+        self._stream = f"{self.url} {self._attempts}"
+        self._client = RelayClient(self.url, self._stream, self._fresh_key(), self._rng)
+        self._adopt(self._stream, self._client)
+        self._events.append(OpenStream(self._stream, self.url))
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        self._connect()
+
+    def _child_event(self, key: str, event: Event, now: float) -> None:
+        if isinstance(event, PacketsReceived):
+            self._events.append(RelayPackets(self.url, event.source_key, event.packets))
+        elif isinstance(event, PeerGone):
+            self._events.append(RelayPeerGone(self.url, event.key))
+        elif isinstance(event, RelayConnected):
+            self._came_up(now)
+        elif isinstance(event, RelayDisconnected):
+            self._went_down(event.reason, now)
+        else:
+            self._events.append(event)
+
+    def _came_up(self, now: float) -> None:
+        self.is_up = True
+        self._up_since = now
+        self.last_error = ""
+        self._events.append(RelayUp(self.url))
+        waiting: Sequence[tuple[bytes, tuple[bytes, ...]]] = list(self._waiting)
+        self._waiting.clear()
+        for destination, packets in waiting:
+            self.send(destination, packets, now)
+
+    def _went_down(self, reason: str, now: float) -> None:
+        if self.is_up and now - self._up_since >= STABLE_AFTER_S:
+            self._failures = 0
+        self.is_up = False
+        self.last_error = reason
+        self._release(self._stream)
+        self._client = None
+        delay = min(BACKOFF_FIRST_S * 2**self._failures, BACKOFF_CAP_S)
+        delay += self._rng.uniform(0, BACKOFF_JITTER * delay)
+        self._failures = min(self._failures + 1, 10)
+        self._timers.set("retry", now + delay, "relay: connect again")
+        self._events.append(RelayDown(self.url, reason, delay))

@@ -1,0 +1,214 @@
+"""One exchange of signals with one peer: two fresh secrets, echoed, and what they let us learn.
+
+    DIALLING   we sent a hello and know nothing of the peer yet
+    ANSWERING  an authorised hello came; we answer, and believe nothing until our secret is echoed
+    PROVEN     our secret came back: the peer is here, now, and holds its key
+
+Only a signal with the right echo and a rising counter has effect. Both sides send the whole
+of what they have to say each time (dial, candidates), with a new counter, until the other
+acknowledges a counter at or past the first that carried it: so nothing is ever half-said,
+and loss and reordering cost time only.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from peerway.core.identity import NodeId, SecretKey
+from peerway.core.machine import Address, Event, Leaf, Rng, Transmit
+from peerway.core.path.candidate import Candidate
+from peerway.core.signal.message import SECRET_SIZE, Body, Signal, build
+
+RETRANSMIT_FIRST_S = 0.25
+RETRANSMIT_CAP_S = 3.0
+RETRANSMIT_GIVE_UP_S = 30.0
+MAX_ROUTES = 6
+
+
+class State(Enum):
+    """How far the exchange has come."""
+
+    DIALLING = auto()
+    ANSWERING = auto()
+    PROVEN = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class PeerProven(Event):
+    """Our secret was echoed; `peer_secret` and `peer_index` are the peer's for this exchange."""
+
+    peer_secret: bytes
+    peer_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatesReceived(Event):
+    """The addresses the peer says it might be reached at, all of them, replacing what it said before."""
+
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatesAcknowledged(Event):
+    """The peer knows our candidates as they are now, and has begun to send towards them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalUnanswered(Event):
+    """What we last said was repeated for `seconds` without an answer; we stopped repeating it."""
+
+    seconds: float
+
+
+class SignalSession(Leaf):
+    """The exchange with `peer` under one secret of ours; see the module's text."""
+
+    def __init__(self, key: SecretKey, peer: NodeId, shared: bytes, index: int, rng: Rng) -> None:
+        super().__init__()
+        self.peer = peer
+        self.state = State.DIALLING
+        self.secret = rng.randbytes(SECRET_SIZE)
+        self.peer_secret = b""
+        self._key = key
+        self._shared = shared
+        self._rng = rng
+        self._body = Body(index=index)
+        self._routes: list[Address] = []
+        self._counter = 0
+        self._content_counter = 0
+        self._peer_counter = 0
+        self._peer_acknowledged = 0
+        self._acknowledged_content = 0
+        self._peer_candidates: tuple[Candidate, ...] | None = None
+        self._repeat_after = RETRANSMIT_FIRST_S
+        self._content_since = 0.0
+
+    @property
+    def routes(self) -> tuple[Address, ...]:
+        """Where signals go, the way the peer was last heard first."""
+        return tuple(self._routes)
+
+    def add_route(self, route: Address, now: float) -> None:
+        """Another way signals can reach the peer; past the limit it is ignored."""
+        if route in self._routes or len(self._routes) >= MAX_ROUTES:
+            return
+        self._routes.append(route)
+        if self._timers.next() is not None or self._unacknowledged:
+            self._send_to((route,), wants_answer=True)
+
+    @property
+    def is_acknowledged(self) -> bool:
+        """Whether the peer knows all that we have to say as it is now."""
+        return self.state is State.PROVEN and self._counter > 0 and not self._unacknowledged
+
+    def dial(self, connection_id: bytes, admission: bytes, now: float) -> None:
+        """Begin: send the hello that names our QUIC dial and, on first contact, the ticket's secret."""
+        self._body = replace(self._body, dial=connection_id, admission=admission)
+        self._say(now)
+
+    def answer(self, hello: Signal, route: Address, now: float) -> None:
+        """Take up an authorised hello and answer it the way it came."""
+        self.state = State.ANSWERING
+        self.peer_secret = hello.secret
+        self._peer_counter = hello.counter
+        self._routes.insert(0, route)
+        self._say(now)
+
+    def set_candidates(self, candidates: tuple[Candidate, ...], now: float) -> None:
+        """Tell the peer where we might be reached, again when it has changed."""
+        if candidates == self._body.candidates:
+            return
+        self._body = replace(self._body, candidates=candidates)
+        if self._counter:
+            self._say(now)
+
+    def repeat(self, now: float) -> None:
+        """Say it all again: the way to the peer may have changed, or the peer forgot us."""
+        self._say(now)
+
+    def receive(self, signal: Signal, route: Address, now: float) -> bool:
+        """Take a signal of this peer; False when it had no effect (and was counted)."""
+        if not self._admits(signal):
+            return False
+        self._peer_counter = signal.counter
+        self._prefer(route)
+        if self.state is not State.PROVEN and signal.echo:
+            self.state = State.PROVEN
+            self.peer_secret = signal.secret
+            self._body = replace(self._body, admission=b"")
+            self._events.append(PeerProven(signal.secret, signal.body.index))
+        if self.state is State.PROVEN:
+            self._learn(signal.body, now)
+        if signal.body.wants_answer:
+            self._send_to(self._routes[:1], wants_answer=self._unacknowledged)
+        return True
+
+    def _admits(self, signal: Signal) -> bool:
+        if not signal.echo:
+            # a hello repeated by the peer we are answering: it has not heard us yet
+            if self.state is not State.ANSWERING or signal.secret != self.peer_secret:
+                self._drop("signal: hello for an exchange that is past it")
+                return False
+        elif not hmac.compare_digest(signal.echo, self.secret):
+            self._drop("signal: wrong echo")
+            return False
+        elif self.peer_secret and signal.secret != self.peer_secret:
+            self._drop("signal: our secret is paired with another")
+            return False
+        if signal.counter <= self._peer_counter:
+            self._drop("signal: replayed or late")
+            return False
+        return True
+
+    def _learn(self, body: Body, now: float) -> None:
+        if body.candidates != self._peer_candidates:
+            self._peer_candidates = body.candidates
+            self._events.append(CandidatesReceived(body.candidates))
+        self._peer_acknowledged = max(self._peer_acknowledged, body.acknowledged)
+        if not self._unacknowledged:
+            self._timers.cancel("repeat")
+            if self._acknowledged_content < self._content_counter:
+                self._acknowledged_content = self._content_counter
+                self._events.append(CandidatesAcknowledged())
+
+    @property
+    def _unacknowledged(self) -> bool:
+        return self._peer_acknowledged < self._content_counter
+
+    def _prefer(self, route: Address) -> None:
+        if route in self._routes:
+            self._routes.remove(route)
+        self._routes.insert(0, route)
+        del self._routes[MAX_ROUTES:]
+
+    def _say(self, now: float) -> None:
+        self._content_counter = self._counter + 1
+        self._content_since = now
+        self._repeat_after = RETRANSMIT_FIRST_S
+        self._send_to(self._routes, wants_answer=True)
+        self._timers.set("repeat", now + self._repeat_after, "signal: repeat until acknowledged")
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        elapsed = now - self._content_since
+        if elapsed >= RETRANSMIT_GIVE_UP_S:
+            self._events.append(SignalUnanswered(elapsed))
+            return
+        self._send_to(self._routes, wants_answer=True)
+        self._repeat_after = min(2 * self._repeat_after, RETRANSMIT_CAP_S)
+        self._timers.set("repeat", now + self._repeat_after, "signal: repeat until acknowledged")
+
+    def _send_to(self, routes: tuple[Address, ...] | list[Address], *, wants_answer: bool) -> None:
+        self._counter += 1
+        signal = Signal(
+            sender=self._key.node_id,
+            receiver=self.peer,
+            secret=self.secret,
+            echo=self.peer_secret,
+            counter=self._counter,
+            body=replace(self._body, acknowledged=self._peer_counter, wants_answer=wants_answer),
+        )
+        data = build(signal, self._shared, self._rng)
+        for route in routes:
+            self._transmits.append(Transmit((data,), route))

@@ -1,0 +1,351 @@
+"""The asyncio API: a node, the connections it dials and those dialled to it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Generator, Sequence
+from types import TracebackType
+
+from peerway.connection import Connection
+from peerway.core.identity import NodeId, SecretKey
+from peerway.core.link import Link, LinkClosed, LinkEstablished
+from peerway.core.machine import Event, UdpAddress
+from peerway.core.node import DialMoved, LinkEvent, NodeMachine, Result
+from peerway.core.path.candidate import Candidate
+from peerway.core.relay.keeper import RelayDown, RelayUp
+from peerway.core.relay.url import STUN_PORT, RelayUrl
+from peerway.core.signal.door import Admission
+from peerway.core.ticket import SECRET_SIZE, Ticket
+from peerway.errors import NodeClosedError, PeerwayError, RelayUnreachableError
+from peerway.io import clock
+from peerway.io.driver import Driver
+from peerway.io.interfaces import interface_addresses
+from peerway.stream import Wakeup
+
+MAX_UNACCEPTED = 128  # connections nobody took yet; further ones are closed at once
+RELAY_PATIENCE_S = 5.0  # how long a dial waits for a relay that cannot be reached
+CODE_BUSY = 0x12
+
+logger = logging.getLogger("peerway.node")
+
+
+class Node:
+    """One end of connections: its key is who it is.
+
+    `relays` are URLs of relays to be met at; `stun` further STUN servers, "host:port". `port` 0 takes
+    any UDP port. Whoever is in `allow`, shows a ticket of ours (unless `accept_ticket` is off), or
+    gets True from `authorize` may dial us; nobody else. Enter with `async with`; leaving frees
+    every socket, task and connection. Iterating gives the connections others dialled.
+    """
+
+    def __init__(
+        self,
+        key: SecretKey | None = None,
+        *,
+        relays: Sequence[str] = (),
+        stun: Sequence[str] = (),
+        port: int = 0,
+        allow: Collection[NodeId] = (),
+        authorize: Callable[[NodeId], bool] | None = None,
+        accept_ticket: bool = True,
+    ) -> None:
+        rng = random.SystemRandom()
+        self._key = key or SecretKey(rng.randbytes(32))
+        self._port = port
+        self._ticket_secret = rng.randbytes(SECRET_SIZE) if accept_ticket else b""
+        self._machine = NodeMachine(
+            self._key,
+            rng,
+            admission=Admission(frozenset(allow), self._ticket_secret, authorize),
+            relays=tuple(relays),
+            stun=tuple(_host_and_port(text) for text in stun),
+        )
+        self._driver: Driver | None = None
+        self._connections: dict[int, Connection] = {}
+        self._moved: dict[int, int] = {}
+        self._dials: dict[int, int] = {}
+        self._unaccepted: deque[Connection] = deque()
+        self._changed = Wakeup()
+        self._closed = False
+
+    # --- lifetime
+
+    async def __aenter__(self) -> Node:
+        if self._driver is not None:
+            raise NodeClosedError("a node can be entered once")
+        self._driver = Driver(self._machine, self._on_event, self._on_failure)
+        try:
+            self._machine.start(await self._open_sockets(self._driver), clock.now())
+            self._driver.watch_interfaces()
+            self._driver.wake()
+        except BaseException:
+            await self._driver.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close every connection and free everything."""
+        if self._driver is None or self._closed:
+            return
+        self._closed = True
+        self._changed.wake()
+        try:
+            open_ones = [c for c in self._connections.values() if not c.is_closed]
+            await asyncio.gather(*(connection.close() for connection in open_ones))
+        finally:
+            await self._driver.close()
+
+    # --- who and where we are
+
+    @property
+    def node_id(self) -> NodeId:
+        """Our public key: what others know us by."""
+        return self._key.node_id
+
+    @property
+    def relays(self) -> tuple[str, ...]:
+        """The URLs of our relays, in canonical form; the first is home."""
+        return self._machine.home_relays
+
+    @property
+    def sockets(self) -> tuple[UdpAddress, ...]:
+        """The UDP sockets that everything goes through, one per address family."""
+        return self._machine.surroundings.sockets
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The addresses we might be reached at, as far as they are known."""
+        return self._machine.surroundings.candidates
+
+    @property
+    def probes_sent(self) -> int:
+        """Probes sent so far towards addresses that had not answered yet."""
+        return self._machine.budget.spent
+
+    def ticket(self) -> str:
+        """What others paste to dial us. It admits whoever holds it, so treat it as a key.
+
+        Without a relay it names our addresses, and works only for those who can reach one of them.
+        """
+        addresses: tuple[UdpAddress, ...] = ()
+        if not self.relays:
+            addresses = tuple(candidate.address for candidate in self.candidates) or tuple(
+                UdpAddress(interface.ip, socket.port)
+                for interface in interface_addresses()
+                for socket in self.sockets
+                if (":" in interface.ip) == (":" in socket.ip)
+            )
+        return str(Ticket(self.node_id, self.relays, addresses, self._ticket_secret))
+
+    async def wait_relay(self, timeout: float | None = None) -> None:
+        """Wait until the home relay knows us; `RelayUnreachableError` when it does not in `timeout` s."""
+        if not self.relays:
+            raise PeerwayError("this node has no relay: give it one with relays=[url]")
+        url = self.relays[0]
+        try:
+            async with asyncio.timeout(timeout):
+                while not self._machine.relay_state(url)[0]:
+                    self._require_open()
+                    await self._changed.wait()
+        except TimeoutError:
+            reason = self._machine.relay_state(url)[1] or f"no connection within {timeout} s"
+            raise RelayUnreachableError(url, reason) from None
+
+    # --- connections
+
+    def connect(self, target: str | Ticket) -> Dial:
+        """Dial the node of a ticket: `async with node.connect(ticket) as connection`, or await it.
+
+        There is one connection with a peer at a time: dialling one that is connected gives that one.
+        Raises `TicketError`, `RelayUnreachableError` or `ConnectError`.
+        """
+        return Dial(self, target if isinstance(target, Ticket) else Ticket.parse(target))
+
+    def __aiter__(self) -> AsyncIterator[Connection]:
+        return self
+
+    async def __anext__(self) -> Connection:
+        while not self._unaccepted:
+            if self._closed:
+                raise StopAsyncIteration
+            self._require_open()
+            await self._changed.wait()
+        return self._unaccepted.popleft()
+
+    async def _dial(self, ticket: Ticket) -> Connection:
+        self._require_open()
+        if ticket.node_id == self.node_id:
+            raise PeerwayError("this ticket is our own: a node does not dial itself")
+        if not (ticket.relays or self.relays or ticket.addresses):
+            raise PeerwayError("the ticket names neither a relay nor an address, and this node has no relay")
+        await self._drop_dead(ticket)
+        number = self._machine.dial(ticket, clock.now())
+        self._connection(number, ticket.node_id)
+        self._dials[number] = self._dials.get(number, 0) + 1
+        self._wake()
+        try:
+            return await self._established(number, ticket)
+        except asyncio.CancelledError:
+            self._give_up(self._final(number))
+            raise
+        finally:
+            self._dials.pop(number, None)
+
+    async def _drop_dead(self, ticket: Ticket) -> None:
+        """A connection with that peer that no longer answers must not stand in the way of a new one."""
+        for connection in list(self._connections.values()):
+            if connection.peer == ticket.node_id and connection._established.done():
+                try:
+                    await connection.ping(timeout=1.0)
+                except (TimeoutError, PeerwayError):
+                    await connection.close(1, "it no longer answers")
+
+    async def _established(self, number: int, ticket: Ticket) -> Connection:
+        patience = clock.now() + RELAY_PATIENCE_S
+        while True:
+            number = self._final(number)
+            connection = self._connections.get(number)
+            if connection is None:
+                raise NodeClosedError("the node was closed")
+            if connection._established.done():
+                connection._established.result()
+                return connection
+            if clock.now() >= patience:
+                self._check_relays(number, ticket)
+            try:
+                async with asyncio.timeout(1.0):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def _check_relays(self, number: int, ticket: Ticket) -> None:
+        urls = [str(RelayUrl.parse(url)) for url in ticket.relays] or list(self.relays)
+        states = [(url, *self._machine.relay_state(url)) for url in urls]
+        if states and not ticket.addresses and not any(up for _, up, _ in states):
+            url, _, reason = states[0]
+            self._give_up(number)
+            raise RelayUnreachableError(url, reason or f"no connection within {RELAY_PATIENCE_S:.0f} s")
+
+    def _give_up(self, number: int) -> None:
+        connection = self._connections.get(number)
+        if connection is not None and not connection._established.done():
+            self._call(number, lambda link: link.abandon(clock.now()))
+
+    def _final(self, number: int) -> int:
+        while number in self._moved:
+            number = self._moved[number]
+        return number
+
+    # --- for connections
+
+    def _call(self, number: int, use: Callable[[Link], Result]) -> Result:
+        result = self._machine.call(number, use, clock.now())
+        self._wake()
+        return result
+
+    def _forget(self, number: int) -> None:
+        self._machine.release(number)
+        self._connections.pop(number, None)
+        self._moved = {old: new for old, new in self._moved.items() if new != number}
+        self._changed.wake()
+
+    # --- for the driver
+
+    async def _open_sockets(self, driver: Driver) -> tuple[UdpAddress, ...]:
+        v4 = await driver.open_udp(UdpAddress("0.0.0.0", self._port))
+        for port in (v4.port, 0):
+            try:
+                return (v4, await driver.open_udp(UdpAddress("::", port)))
+            except OSError as error:
+                logger.debug("no IPv6 socket port=%d error=%s", port, error)
+        return (v4,)
+
+    def _wake(self) -> None:
+        if self._driver is not None:
+            self._driver.wake()
+
+    def _require_open(self) -> None:
+        if self._driver is None or self._closed:
+            raise NodeClosedError("the node is not open: use it within `async with`")
+
+    def _connection(self, number: int, peer: NodeId) -> Connection:
+        connection = self._connections.get(number)
+        if connection is None:
+            connection = self._connections[number] = Connection(self, number, peer)
+        return connection
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, LinkEvent):
+            self._link_event(event)
+        elif isinstance(event, DialMoved):
+            self._moved[event.link] = event.successor
+            if event.link in self._dials:
+                self._dials[event.successor] = 1
+            self._connections.pop(event.link, None)
+            self._changed.wake()
+        elif isinstance(event, RelayUp):
+            logger.info("relay connected url=%s", event.url)
+            self._changed.wake()
+        elif isinstance(event, RelayDown):
+            logger.warning(
+                "relay lost url=%s reason=%s retry_in=%.1f", event.url, event.reason, event.retry_in
+            )
+            self._changed.wake()
+
+    def _link_event(self, event: LinkEvent) -> None:
+        connection = self._connection(event.link, event.peer)
+        logger.debug("link peer=%s event=%s", event.peer.short, event.event)
+        connection._event(event.event)
+        if isinstance(event.event, LinkEstablished):
+            self._arrived(connection, event.link)
+        if isinstance(event.event, LinkEstablished | LinkClosed):
+            self._changed.wake()
+
+    def _arrived(self, connection: Connection, number: int) -> None:
+        if number in self._dials:
+            return
+        if len(self._unaccepted) >= MAX_UNACCEPTED or self._closed:
+            self._call(number, lambda link: link.close(CODE_BUSY, "too many connections wait", clock.now()))
+            return
+        self._unaccepted.append(connection)
+
+    def _on_failure(self, error: Exception) -> None:
+        logger.error("internal error error=%r", error)
+
+
+class Dial:
+    """A dial that has not begun: await it, or enter it and leave the connection closed behind."""
+
+    def __init__(self, node: Node, ticket: Ticket) -> None:
+        self._node = node
+        self._ticket = ticket
+        self._connection: Connection | None = None
+
+    def __await__(self) -> Generator[None, None, Connection]:
+        return self._node._dial(self._ticket).__await__()
+
+    async def __aenter__(self) -> Connection:
+        self._connection = await self._node._dial(self._ticket)
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """A STUN server as `host`, `host:port` or `[v6]:port`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        host, port = text, str(STUN_PORT)
+    if not port.isdigit() or not 0 < int(port) < 65536 or not host:
+        raise PeerwayError(f"{text!r} is not a STUN server: write host, host:port or [IPv6]:port")
+    return host.strip("[]"), int(port)

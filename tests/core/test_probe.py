@@ -1,0 +1,143 @@
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peerway.core.identity import SecretKey
+from peerway.core.machine import UdpAddress, WireError
+from peerway.core.probe.message import (
+    FULL_SIZE,
+    OVERHEAD,
+    REPLAY_WINDOW,
+    Ping,
+    Pong,
+    ProbeOpener,
+    ProbeSealer,
+    derive_keys,
+    index_of,
+)
+
+A = SecretKey(b"\x01" * 32)
+B = SecretKey(b"\x02" * 32)
+SECRET_A, SECRET_B = b"a" * 32, b"b" * 32
+
+
+def channel():
+    seal, _ = derive_keys(A.node_id, SECRET_A, B.node_id, SECRET_B)
+    _, opens = derive_keys(B.node_id, SECRET_B, A.node_id, SECRET_A)
+    return ProbeSealer(seal, 77), ProbeOpener(opens)
+
+
+def test_each_direction_has_its_own_key():
+    a_seal, a_open = derive_keys(A.node_id, SECRET_A, B.node_id, SECRET_B)
+    b_seal, b_open = derive_keys(B.node_id, SECRET_B, A.node_id, SECRET_A)
+    assert a_seal == b_open
+    assert b_seal == a_open
+    assert a_seal != a_open
+
+
+def test_ping_and_pong_survive_the_round_trip():
+    sealer, opener = channel()
+    for message in (
+        Ping(),
+        Ping(carries_data=True, size=FULL_SIZE),
+        Pong(5, 12, UdpAddress("203.0.113.7", 41641)),
+        Pong(6, 0, UdpAddress("2001:db8::7", 1)),
+        Pong(7, 1, None),
+    ):
+        counter, data = sealer.seal(message)
+        assert index_of(data) == 77
+        assert opener.open(data) == (counter, message)
+
+
+def test_full_size_is_the_size_on_the_wire():
+    sealer, _ = channel()
+    assert len(sealer.seal(Ping(size=FULL_SIZE))[1]) == 1200
+
+
+def test_a_pong_is_never_larger_than_the_smallest_ping():
+    sealer, _ = channel()
+    _, ping = sealer.seal(Ping(size=0))
+    _, pong = sealer.seal(Pong(1, 2, UdpAddress("2001:db8::7", 65535)))
+    assert len(pong) <= len(ping)
+
+
+def test_a_probe_opens_once():
+    sealer, opener = channel()
+    _, data = sealer.seal(Ping())
+    opener.open(data)
+    with pytest.raises(WireError, match="replayed"):
+        opener.open(data)
+
+
+def test_reordering_within_the_window_is_fine_and_beyond_it_is_not():
+    sealer, opener = channel()
+    probes = [sealer.seal(Ping())[1] for _ in range(REPLAY_WINDOW + 2)]
+    opener.open(probes[-1])
+    opener.open(probes[2])
+    with pytest.raises(WireError, match="replayed"):
+        opener.open(probes[2])
+    with pytest.raises(WireError, match="replayed"):
+        opener.open(probes[0])
+
+
+def test_a_forged_probe_does_not_move_the_window():
+    sealer, opener = channel()
+    _, first = sealer.seal(Ping())
+    forged = first[:5] + (2**40).to_bytes(8, "big") + first[13:]
+    with pytest.raises(WireError, match="does not open"):
+        opener.open(forged)
+    opener.open(first)
+
+
+def test_every_altered_byte_is_noticed():
+    sealer, _ = channel()
+    _, data = sealer.seal(Ping())
+    for index in range(1, len(data)):
+        _, opener = channel()
+        with pytest.raises(WireError):
+            opener.open(data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :])
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_raise_wire_error(data):
+    _, opener = channel()
+    with pytest.raises(WireError):
+        opener.open(data)
+    with pytest.raises(WireError):
+        opener.open(b"\x05" + data)
+
+
+@given(st.binary(min_size=1, max_size=100))
+def test_any_sealed_plaintext_parses_or_raises_wire_error(plaintext):
+    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+    seal, _ = derive_keys(A.node_id, SECRET_A, B.node_id, SECRET_B)
+    _, opener = channel()
+    header = b"\x05" + (77).to_bytes(4, "big") + (1).to_bytes(8, "big")
+    nonce = bytes(4) + (1).to_bytes(8, "big")
+    sealed = header + ChaCha20Poly1305(seal).encrypt(nonce, plaintext, header)
+    try:
+        opener.open(sealed)
+    except WireError:
+        pass
+
+
+def test_the_window_behaves_like_a_set_of_seen_counters():
+    sealer, opener = channel()
+    probes = dict(sealer.seal(Ping()) for _ in range(500))
+    rng = random.Random(4)
+    seen = set()
+    for _ in range(2000):
+        counter = rng.choice(list(probes))
+        if counter in seen:
+            with pytest.raises(WireError, match="replayed"):
+                opener.open(probes[counter])
+        else:
+            opener.open(probes[counter])
+            seen.add(counter)
+
+
+def test_overhead_is_what_the_format_says():
+    assert OVERHEAD == 1 + 4 + 8 + 16
