@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from peerway.lab.kinds import KINDS, SAME_LAN, Filtering, Kind, Mapping, expected
+from peerway.core.nat import Filtering, Mapping
+from peerway.lab.kinds import KINDS, SAME_LAN, Kind, expected
 from peerway.lab.laboratory import Laboratory
 from peerway.lab.messages import Done
 from peerway.lab.sockets import (

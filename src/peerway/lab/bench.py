@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from peerway.lab.delay import DelayLine
 
 Endpoint = tuple[str, int]
 RECEIVE_SIZE = 65536
@@ -80,6 +83,7 @@ class Bench(contextlib.AsyncExitStack):
     def __init__(self) -> None:
         super().__init__()
         self.inboxes: dict[str, Inbox] = {}
+        self.delays: list[DelayLine] = []
 
     def inbox(self, name: str) -> Inbox:
         """The socket opened under that name; KeyError where there is none."""

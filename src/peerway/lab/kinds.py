@@ -15,6 +15,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from peerway.core.nat import Filtering, Mapping
+
 UDP_TIMEOUT_S = 30  # what Linux gives a flow seen in one direction (nf_conntrack_udp_timeout)
 UDP_STREAM_TIMEOUT_S = 120  # and a flow that has gone both ways for two seconds
 PORT_BLOCK = (20000, 20511)
@@ -24,22 +26,6 @@ ADDRESS_BLOCKS = 64  # `adm` gives each destination address one of this many blo
 ADDRESS_BLOCK_PORTS = 512
 WAN_PLACEHOLDER = "<wan>"  # in a rule: the router's public address
 HASH_SEED = 4787  # fixed, so that a run can be repeated
-
-
-class Mapping(enum.Enum):
-    """When a NAT gives two flows from one inside endpoint the same public one (RFC 4787 4.1)."""
-
-    ENDPOINT_INDEPENDENT = "endpoint-independent"
-    ADDRESS_DEPENDENT = "address-dependent"
-    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
-
-
-class Filtering(enum.Enum):
-    """From whom a packet to a mapped endpoint is let in (RFC 4787 5)."""
-
-    ENDPOINT_INDEPENDENT = "endpoint-independent"
-    ADDRESS_DEPENDENT = "address-dependent"
-    ADDRESS_AND_PORT_DEPENDENT = "address-and-port-dependent"
 
 
 class Blocking(enum.Enum):

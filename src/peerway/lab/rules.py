@@ -6,7 +6,8 @@ breaking and mending never touch what makes the kind.
 
 from __future__ import annotations
 
-from peerway.lab.kinds import UDP_STREAM_TIMEOUT_S, WAN_PLACEHOLDER, Blocking, Filtering, Kind
+from peerway.core.nat import Filtering
+from peerway.lab.kinds import UDP_STREAM_TIMEOUT_S, WAN_PLACEHOLDER, Blocking, Kind
 
 FAULT_CHAINS = ("fault-cut", "fault-size", "fault-loss")
 LEARNED_LIMIT = 65536  # public ports a router remembers; nft refuses more
@@ -33,12 +34,21 @@ def fault_rules() -> str:
     return f"table ip faults {{\n{chains}{forward}}}\n"
 
 
-def kind_rules(kind: Kind, wan_ip: str, *, stream_timeout_s: int = UDP_STREAM_TIMEOUT_S) -> str:
+def kind_rules(
+    kind: Kind,
+    wan_ip: str,
+    *,
+    ports: tuple[int, int] | None = None,
+    stream_timeout_s: int = UDP_STREAM_TIMEOUT_S,
+) -> str:
     """The rules of a router of this kind at this public address; loading them again replaces them.
 
+    `ports` is a block of public ports to use in place of those the kind would choose;
     `stream_timeout_s` is how long a full or restricted cone remembers a public port.
     """
-    parts = [_table("nat", _nat(kind, wan_ip, stream_timeout_s)) if kind.translates else ""]
+    outward = f"masquerade to :{ports[0]}-{ports[1]}" if ports else kind.outward
+    translation = (outward or "").replace(WAN_PLACEHOLDER, wan_ip)
+    parts = [_table("nat", _nat(kind, translation, stream_timeout_s)) if kind.translates else ""]
     parts.append(_table("guard", _guard(kind)))
     return "".join(parts)
 
@@ -57,15 +67,14 @@ def _table(name: str, body: str) -> str:
     return f"table ip {name} {{\n}}\ndelete table ip {name}\ntable ip {name} {{\n{body}}}\n"
 
 
-def _nat(kind: Kind, wan_ip: str, timeout_s: int) -> str:
+def _nat(kind: Kind, translation: str, timeout_s: int) -> str:
     admits = {
         Filtering.ENDPOINT_INDEPENDENT: '  iifname "wan" meta l4proto udp dnat to udp dport map @fc\n',
         Filtering.ADDRESS_DEPENDENT: '  iifname "wan" meta l4proto udp udp dport . ip saddr @seen '
         "dnat to udp dport map @fc\n",
     }
     inward = admits.get(kind.filtering, "") if kind.filtering else ""
-    outward = kind.outward.replace(WAN_PLACEHOLDER, wan_ip) if kind.outward else ""
-    translate = f'  oifname "wan" meta l4proto udp {outward}\n' if outward else ""
+    translate = f'  oifname "wan" meta l4proto udp {translation}\n' if translation else ""
     return (
         (_LEARNING.format(timeout=timeout_s, limit=LEARNED_LIMIT) if _learns(kind) else "")
         + f" chain pre {{\n  type nat hook prerouting priority dstnat\n{inward} }}\n"

@@ -7,6 +7,7 @@ server says, in plain text.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 
 import msgspec
@@ -81,9 +82,10 @@ class Shoot(msgspec.Struct, frozen=True, tag="shoot"):
     ttl: int = 0
 
     async def perform(self, bench: Bench) -> Done:
-        for _ in range(self.count):
+        for index in range(self.count):
             bench.inbox(self.name).send(bytes(self.size), self.to, self.ttl)
-            await asyncio.sleep(0)
+            # No faster than a reader empties its socket buffer.
+            await asyncio.sleep(0 if index % 20 else 0.002)
         return Done()
 
 
@@ -199,19 +201,21 @@ SocketOrder = Reflect | OpenSocket | AskReflectors | Shoot | Count | Punch | Ser
 
 async def _reflect(inbox: Inbox) -> None:
     while True:
-        _, source = await inbox.received.get()
-        inbox.send(f"{source[0]} {source[1]}".encode(), source)
+        data, source = await inbox.received.get()
+        inbox.send(b"%s %d %s" % (source[0].encode(), source[1], data), source)
 
 
 async def _ask_reflector(inbox: Inbox, reflector: Endpoint) -> Endpoint | None:
+    question = secrets.token_hex(8).encode()
     for _ in range(REFLECTOR_TRIES):
-        inbox.send(b"from where?", reflector)
+        inbox.send(question, reflector)
         try:
             async with asyncio.timeout(REFLECTOR_PATIENCE_S):
                 while True:
                     data, source = await inbox.received.get()
-                    if source == reflector:
-                        ip, port = data.decode().split()
+                    # An answer to an earlier question may come late.
+                    if source == reflector and data.endswith(question):
+                        ip, port, _ = data.decode().split()
                         return ip, int(port)
         except TimeoutError:
             continue

@@ -11,11 +11,12 @@ import asyncio
 import msgspec
 
 from peerway.lab.bench import Bench
+from peerway.lab.delay import Delay
 from peerway.lab.messages import Reply, Request, line
 from peerway.lab.pipes import read_lines, standard_streams
 from peerway.lab.sockets import SocketOrder
 
-_ORDERS = msgspec.json.Decoder(SocketOrder)
+_ORDERS = msgspec.json.Decoder(SocketOrder | Delay)
 
 
 async def work(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bench: Bench) -> None:
