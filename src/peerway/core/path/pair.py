@@ -233,8 +233,7 @@ class Pair(Leaf):
             return
         self.answered_at = now
         self.rtt.sample(now - sent.sent_at, now)
-        self.loss += (0 - self.loss) * LOSS_GAIN
-        self._misses = 0
+        self._count_loss()
         self._in_a_row += 1
         if not self._answered:
             self._answered = True
@@ -254,6 +253,14 @@ class Pair(Leaf):
             self._events.append(PathRecovered(self.remote))
         elif self.state is PairState.DOUBTED:
             self._timers.set("ping", now, "doubt: one answer is not enough")
+
+    def _count_loss(self) -> None:
+        # misses count once an answer ends them: a path that just died must not look lossy,
+        # or the doubt would wait the longer the more is missed
+        for _ in range(self._misses):
+            self.loss += (1 - self.loss) * LOSS_GAIN
+        self.loss -= self.loss * LOSS_GAIN
+        self._misses = 0
 
     def _prove(self, now: float) -> None:
         if self.state is not PairState.PROBING or not (self._answered_full and self._heard):
@@ -325,7 +332,6 @@ class Pair(Leaf):
     def _overdue(self, now: float) -> None:
         if self._interval is None or self.state not in (PairState.PROVEN, PairState.DOUBTED):
             return
-        self.loss += (1 - self.loss) * LOSS_GAIN
         self._misses += 1
         self._in_a_row = 0
         enough = misses_for_doubt(self.loss)

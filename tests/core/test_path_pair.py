@@ -1,0 +1,244 @@
+import pytest
+
+from peerway.core.budget import ProbeBudget
+from peerway.core.identity import SecretKey
+from peerway.core.machine import RelayAddress, UdpAddress
+from peerway.core.path.events import PathDoubted, PathKind, PathLost, PathProven, PathRecovered
+from peerway.core.path.pair import OPENER_TTL, Pair, PairState, RoundTrip, misses_for_doubt, probe_delay
+from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
+
+A = SecretKey(b"\x01" * 32)
+B = SecretKey(b"\x02" * 32)
+SOCKET = UdpAddress("0.0.0.0", 41641)
+PEER = UdpAddress("203.0.113.7", 41641)
+
+
+class Bench:
+    """One pair, and a peer that opens what it sends and answers when told to."""
+
+    def __init__(self, kind=PathKind.DIRECT, remote=PEER):
+        seal, _ = derive_keys(A.node_id, b"a" * 32, B.node_id, b"b" * 32)
+        _, opens = derive_keys(B.node_id, b"b" * 32, A.node_id, b"a" * 32)
+        self.opener = ProbeOpener(opens)
+        self.budget = ProbeBudget()
+        self.pair = Pair(SOCKET, remote, kind, ProbeSealer(seal, 1), self.budget)
+        self.now = 0.0
+        self.ttls = []
+        self.data_seen = 0
+
+    def sent(self):
+        """Counter and message of each probe that was sent, ttl kept in `ttls`."""
+        out = []
+        while (transmit := self.pair.poll_transmit()) is not None:
+            self.ttls.append(transmit.ttl)
+            out.append(self.opener.open(transmit.segments[0]))
+        return out
+
+    def events(self):
+        out = []
+        while (event := self.pair.poll_event()) is not None:
+            out.append(event)
+        return out
+
+    def answer(self, delay=0.01):
+        """Answer every ping that waits, `delay` seconds later."""
+        pings = [counter for counter, message in self.sent() if isinstance(message, Ping)]
+        self.now += delay
+        for counter in pings:
+            self.pair.pong_received(Pong(counter, self.data_seen, SOCKET), self.now)
+
+    def run_until(self, end, answering=False):
+        while (deadline := self.pair.poll_deadline()) is not None and deadline.at <= end:
+            self.now = max(self.now, deadline.at)
+            self.pair.handle_timeout(self.now)
+            if answering:
+                self.answer()
+        self.now = end
+
+    def prove(self):
+        self.pair.watch(0.2, carries_data=True, now=self.now)
+        self.pair.start(self.now)
+        self.pair.ping_received(1, Ping(), self.now)
+        self.run_until(self.now + 0.2, answering=True)
+        assert self.pair.state is PairState.PROVEN
+        self.events(), self.sent()
+
+
+def test_the_first_ping_dies_before_it_reaches_the_peer():
+    bench = Bench()
+    bench.pair.open(0.0)
+    assert len(bench.sent()) == 1
+    assert bench.ttls == [OPENER_TTL]
+    assert bench.pair.state is PairState.CLOSED
+    assert bench.pair.poll_deadline() is None
+
+
+def test_no_opener_is_needed_on_the_lan_or_over_a_relay():
+    for kind, remote in ((PathKind.LAN, PEER), (PathKind.RELAY, RelayAddress("http://r", b"k" * 32))):
+        bench = Bench(kind, remote)
+        bench.pair.open(0.0)
+        assert bench.sent() == []
+
+
+def test_pings_after_the_start_have_a_normal_ttl():
+    bench = Bench()
+    bench.pair.open(0.0)
+    bench.pair.start(0.0)
+    bench.pair.handle_timeout(0.0)
+    bench.sent()
+    assert bench.ttls == [OPENER_TTL, None]
+
+
+def test_unanswered_pings_become_rare():
+    bench = Bench()
+    bench.pair.start(0.0)
+    bench.run_until(3.0)
+    assert 8 <= len(bench.sent()) <= 13
+    bench.run_until(300.0)
+    assert len(bench.sent()) <= 45
+    assert [probe_delay(sent) for sent in (0, 2, 4, 6, 8, 23, 100)] == [0.05, 0.1, 0.2, 0.4, 1.0, 5.0, 30.0]
+
+
+def test_nothing_large_goes_to_an_address_that_has_not_answered():
+    bench = Bench()
+    bench.pair.start(0.0)
+    bench.run_until(100.0)
+    assert {message.size for _, message in bench.sent()} == {65}
+
+
+def test_an_answer_alone_does_not_prove_a_path():
+    bench = Bench()
+    bench.pair.start(0.0)
+    bench.run_until(2.0, answering=True)
+    assert bench.pair.state is PairState.PROBING
+
+
+def test_their_ping_alone_does_not_prove_a_path():
+    bench = Bench()
+    bench.pair.start(0.0)
+    bench.pair.ping_received(1, Ping(), 0.0)
+    bench.run_until(2.0)
+    assert bench.pair.state is PairState.PROBING
+
+
+def test_a_full_size_answer_and_their_ping_prove_it():
+    bench = Bench()
+    bench.pair.start(0.0)
+    bench.pair.ping_received(1, Ping(), 0.0)
+    bench.run_until(0.2, answering=True)
+    assert bench.pair.state is PairState.PROVEN
+    proven = [event for event in bench.events() if isinstance(event, PathProven)]
+    assert len(proven) == 1
+    assert proven[0].round_trip == pytest.approx(0.01)
+
+
+def test_a_ping_is_answered_to_where_it_came_from_saying_from_where():
+    bench = Bench()
+    bench.pair.data_received = 7
+    bench.pair.ping_received(41, Ping(), 0.0)
+    pongs = [message for _, message in bench.sent() if isinstance(message, Pong)]
+    assert pongs == [Pong(41, 7, PEER)]
+
+
+def test_a_pong_without_its_ping_is_dropped_and_counted():
+    bench = Bench()
+    bench.pair.pong_received(Pong(99, 0, None), 0.0)
+    assert bench.pair.drops["probe: pong without a ping on its path"] == 1
+
+
+def test_silence_makes_a_doubt_and_then_a_loss():
+    bench = Bench()
+    bench.prove()
+    start = bench.now
+    doubted_at = lost_at = None
+    while lost_at is None:
+        bench.run_until(bench.now + 0.01)
+        bench.sent()
+        for event in bench.events():
+            if isinstance(event, PathDoubted):
+                doubted_at = bench.now - start
+            elif isinstance(event, PathLost):
+                lost_at = bench.now - start
+    assert 0.25 <= doubted_at <= 0.6
+    assert doubted_at < lost_at <= 2.0
+    assert bench.pair.state is PairState.PROBING
+
+
+def test_two_answers_in_a_row_end_a_doubt():
+    bench = Bench()
+    bench.prove()
+    bench.run_until(bench.now + 0.6)
+    assert bench.pair.state is PairState.DOUBTED
+    bench.answer()
+    bench.run_until(bench.now + 0.5, answering=True)
+    assert bench.pair.state is PairState.PROVEN
+    assert any(isinstance(event, PathRecovered) for event in bench.events())
+
+
+def test_a_lossy_path_is_not_doubted_for_what_chance_explains():
+    assert misses_for_doubt(0.0) == 3
+    assert misses_for_doubt(0.1) == 3
+    assert misses_for_doubt(0.3) == 6
+    assert misses_for_doubt(0.5) == 10
+    assert misses_for_doubt(0.99) == 12
+
+
+def test_an_idle_path_sends_nothing():
+    bench = Bench()
+    bench.prove()
+    bench.pair.watch(None, carries_data=False, now=bench.now)
+    assert bench.pair.poll_deadline() is None
+
+
+def test_a_path_unused_for_long_must_answer_before_it_is_believed_again():
+    bench = Bench()
+    bench.prove()
+    bench.pair.watch(None, carries_data=False, now=bench.now)
+    bench.now += 60.0
+    bench.pair.watch(0.2, carries_data=False, now=bench.now)
+    assert bench.pair.state is PairState.DOUBTED
+    bench.run_until(bench.now + 0.5, answering=True)
+    assert bench.pair.state is PairState.PROVEN
+
+
+def test_a_path_that_pongs_but_loses_data_is_lost():
+    bench = Bench()
+    bench.prove()
+    lost = []
+    for _ in range(20):
+        bench.pair.data_sent(10)
+        bench.run_until(bench.now + 0.2, answering=True)
+        lost += [event for event in bench.events() if isinstance(event, PathLost)]
+    assert lost
+    assert lost[0].reason == "it answers pings but loses data"
+
+
+def test_a_path_whose_data_arrives_is_kept():
+    bench = Bench()
+    bench.prove()
+    for _ in range(20):
+        bench.pair.data_sent(10)
+        bench.data_seen += 7
+        bench.run_until(bench.now + 0.2, answering=True)
+    assert not [event for event in bench.events() if isinstance(event, PathLost)]
+
+
+def test_without_budget_no_probe_goes():
+    bench = Bench()
+    while bench.budget.allows(PEER, 0.0):
+        pass
+    bench.pair.start(0.0)
+    bench.pair.handle_timeout(0.0)
+    assert bench.sent() == []
+    bench.run_until(1.0)
+    assert bench.sent()
+
+
+def test_the_round_trip_is_the_least_of_late():
+    rtt = RoundTrip()
+    for at, value in ((0.0, 0.010), (1.0, 0.100), (2.0, 0.200)):
+        rtt.sample(value, at)
+    assert rtt.minimum == 0.010
+    for at in (16.0, 20.0, 32.0, 40.0):
+        rtt.sample(0.100, at)
+    assert rtt.minimum == 0.100
