@@ -1,0 +1,208 @@
+"""Asking STUN servers what our address looks like from there: many questions at once.
+
+A transaction asks one server from one of our sockets. It is sent again and again on a fixed
+schedule until an answer comes, or until the schedule ends:
+
+    query() -> waiting -- answer with an address ------------> MappingLearned
+                       -- error, or answer of no use --------> QueryFailed
+                       -- end of the schedule ---------------> QueryFailed
+                       -- cancel(local) ---------------------> nothing
+
+An answer counts when its transaction id, the address it came from and the socket it came to are
+those of a transaction; whatever else arrives is dropped and counted, and changes nothing.
+RFC 8489 6.2.1 and 6.3.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from itertools import pairwise
+
+from peerway.core.machine import Datagram, Event, Leaf, Rng, Transmit, UdpAddress, WireError
+from peerway.core.stun.attributes import ErrorCode, MappedAddress, XorMappedAddress
+from peerway.core.stun.framing import TRANSACTION_ID_SIZE
+from peerway.core.stun.message import BINDING, Message, MessageClass, build, is_stun, parse
+
+MAX_TRANSACTIONS = 512  # past it a query fails at once
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a request is sent and when it is given up: seconds after the question, rising from 0."""
+
+    sends: tuple[float, ...]
+    fails_at: float
+
+    def __post_init__(self) -> None:
+        rises = all(a < b for a, b in pairwise((*self.sends, self.fails_at)))
+        if self.sends[:1] != (0.0,) or not rises:
+            raise ValueError("a schedule starts at 0 and rises")
+
+
+# RFC 8489 6.2.1: RTO 500 ms doubling, Rc = 7 sends, the last waits Rm = 16 RTO.
+STANDARD_SCHEDULE = Schedule((0.0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5), 39.5)
+# While a user waits for a path: the same shape, from 100 ms on.
+GATHERING_SCHEDULE = Schedule((0.0, 0.1, 0.3, 0.7, 1.5, 3.1), 6.3)
+
+
+@dataclass(frozen=True, slots=True)
+class MappingLearned(Event):
+    """`server` saw what we sent from `local` come from `mapped`.
+
+    `round_trip` is in seconds, None when the request was sent more than once: nobody can
+    tell which of them was answered (Karn's algorithm, RFC 8489 6.2.1).
+    """
+
+    local: UdpAddress
+    server: UdpAddress
+    mapped: UdpAddress
+    round_trip: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFailed(Event):
+    """`server` told us nothing about `local`; `reason` is for people."""
+
+    local: UdpAddress
+    server: UdpAddress
+    reason: str
+
+
+@dataclass(slots=True)
+class _Transaction:
+    id: bytes
+    local: UdpAddress
+    server: UdpAddress
+    request: bytes
+    asked_at: float
+    sends: int = 0
+
+
+class StunClient(Leaf):
+    """Binding transactions with any number of servers from any number of sockets."""
+
+    def __init__(self, rng: Rng, schedule: Schedule = STANDARD_SCHEDULE) -> None:
+        super().__init__()
+        self._rng = rng
+        self._schedule = schedule
+        self._by_id: dict[bytes, _Transaction] = {}
+        self._by_pair: dict[tuple[UdpAddress, UdpAddress], _Transaction] = {}
+
+    def __len__(self) -> int:
+        """How many questions are open."""
+        return len(self._by_id)
+
+    def query(self, server: UdpAddress, local: UdpAddress, now: float) -> None:
+        """Ask `server` from the socket bound to `local`; nothing when that is being asked already."""
+        if (local, server) in self._by_pair:
+            return
+        if len(self._by_id) >= MAX_TRANSACTIONS:
+            self._events.append(QueryFailed(local, server, f"{MAX_TRANSACTIONS} queries are open already"))
+            return
+        transaction_id = self._rng.randbytes(TRANSACTION_ID_SIZE)
+        request = build(Message(MessageClass.REQUEST, BINDING, transaction_id))
+        transaction = _Transaction(transaction_id, local, server, request, now)
+        self._by_id[transaction_id] = transaction
+        self._by_pair[local, server] = transaction
+        self._send(transaction, now)
+
+    def cancel(self, local: UdpAddress) -> None:
+        """Forget what is being asked from the socket `local`, without an event."""
+        for transaction in [t for t in self._by_id.values() if t.local == local]:
+            self._forget(transaction)
+
+    def receive(self, datagram: Datagram, now: float) -> bool:
+        """Take what came to a socket; whether any of it answered a question of ours."""
+        answered = [self._receive_one(data, datagram, now) for data in datagram.segments()]
+        return any(answered)
+
+    def _receive_one(self, data: bytes, datagram: Datagram, now: float) -> bool:
+        transaction = self._match(data, datagram)
+        if transaction is None:
+            return False
+        try:
+            message = parse(data)
+        except WireError:
+            self._drop("malformed")
+            return False
+        if message.message_class not in (MessageClass.SUCCESS, MessageClass.ERROR):
+            self._drop("not a response")
+            return False
+        if message.method != BINDING:
+            self._drop("response to another method")
+            return False
+        self._forget(transaction)
+        self._events.append(_outcome(transaction, message, now))
+        return True
+
+    def _match(self, data: bytes, datagram: Datagram) -> _Transaction | None:
+        if not is_stun(data):
+            self._drop("not STUN")
+            return None
+        transaction = self._by_id.get(data[8:20])
+        if transaction is None:
+            self._drop("unknown transaction")
+        elif transaction.server != datagram.remote:
+            self._drop("from another address")
+        elif transaction.local != datagram.local:
+            self._drop("to another socket")
+        else:
+            return transaction
+        return None
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        transaction = self._by_id[bytes.fromhex(name)]
+        if now < transaction.asked_at + self._schedule.fails_at:
+            self._send(transaction, now)
+            return
+        self._forget(transaction)
+        reason = f"no answer to {transaction.sends} requests in {self._schedule.fails_at:g} s"
+        self._events.append(QueryFailed(transaction.local, transaction.server, reason))
+
+    def _send(self, transaction: _Transaction, now: float) -> None:
+        self._transmits.append(Transmit((transaction.request,), transaction.server, transaction.local))
+        transaction.sends += 1
+        # A caller who was late (a suspended laptop) sends once, not the whole backlog at once.
+        for number, offset in enumerate(self._schedule.sends, 1):
+            if transaction.asked_at + offset > now:
+                reason = f"stun: send {number} of {len(self._schedule.sends)} to {transaction.server}"
+                self._timers.set(transaction.id.hex(), transaction.asked_at + offset, reason)
+                return
+        reason = f"stun: give up on {transaction.server}"
+        self._timers.set(transaction.id.hex(), transaction.asked_at + self._schedule.fails_at, reason)
+
+    def _forget(self, transaction: _Transaction) -> None:
+        self._timers.cancel(transaction.id.hex())
+        del self._by_id[transaction.id]
+        del self._by_pair[transaction.local, transaction.server]
+
+
+def _outcome(transaction: _Transaction, message: Message, now: float) -> Event:
+    mapped = _mapped_address(message)
+    if isinstance(mapped, str):
+        return QueryFailed(transaction.local, transaction.server, mapped)
+    round_trip = now - transaction.asked_at if transaction.sends == 1 else None
+    return MappingLearned(transaction.local, transaction.server, mapped, round_trip)
+
+
+def _mapped_address(response: Message) -> UdpAddress | str:
+    """The address in a response, or why there is none to use (RFC 8489 6.3.3, 6.3.4)."""
+    if unknown := response.unknown_required():
+        return "the answer has unknown attributes: " + ", ".join(f"{kind:#06x}" for kind in unknown)
+    if response.message_class is MessageClass.ERROR:
+        error = response.first(ErrorCode)
+        return (
+            f"the server answered with error {error.code}" if error else "the server answered with an error"
+        )
+    found = response.first(XorMappedAddress) or response.first(MappedAddress)
+    if found is None:
+        return "the answer has no address"
+    if not _is_usable(found.address):
+        return f"the answer's address is of no use: {found.address}"
+    return found.address
+
+
+def _is_usable(address: UdpAddress) -> bool:
+    ip = ipaddress.ip_address(address.ip)
+    return address.port != 0 and not ip.is_unspecified and not ip.is_multicast
