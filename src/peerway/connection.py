@@ -13,7 +13,7 @@ from peerway.core.link import Link, LinkClosed, LinkEstablished
 from peerway.core.machine import Event
 from peerway.core.node import Result
 from peerway.core.path.events import PathEvent, PathKind, PingAnswered
-from peerway.core.quic.session import StreamOpened, StreamReadable, StreamReset, StreamWritable
+from peerway.core.quic.events import StreamOpened, StreamReadable, StreamReset, StreamWritable
 from peerway.errors import ConnectError, ConnectionClosedError, PeerwayError
 from peerway.io import clock
 from peerway.stream import StreamReader, StreamWriter, Wakeup

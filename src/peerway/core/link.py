@@ -34,7 +34,8 @@ from peerway.core.path.events import (
     PathSelected,
 )
 from peerway.core.probe.message import ProbeOpener, ProbeSealer, derive_keys
-from peerway.core.quic.session import QuicSession, SessionClosed, SessionEstablished
+from peerway.core.quic.events import SessionClosed, SessionEnded, SessionEstablished
+from peerway.core.quic.session import QuicSession
 from peerway.core.signal.message import Signal
 from peerway.core.signal.session import (
     CandidatesAcknowledged,
@@ -46,6 +47,7 @@ from peerway.core.signal.session import (
 
 DIAL_TIMEOUT_S = 20.0
 MAX_EARLY_PROBES = 8
+LINGER_S = 3.0
 RESEND_BATCHES = 2  # what a doubted path may have swallowed last is sent again on the next best
 CODE_UNREACHABLE = 0x10
 
@@ -57,11 +59,16 @@ class LinkEstablished(Event):
 
 @dataclass(frozen=True, slots=True)
 class LinkClosed(Event):
-    """The connection is over. `code` 0: as wanted. Nothing more comes of it."""
+    """The connection is over. `code` 0: as wanted. What had arrived can still be read."""
 
     code: int
     reason: str
     by_peer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEnded(Event):
+    """Late datagrams of the peer need no answer any more: the link can be forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,7 @@ class Link(Composite[str]):
         super().__init__()
         self.peer = session.peer
         self.is_established = False
+        self.is_closed = False
         self.dialled = False
         self._key = key
         self._budget = budget
@@ -105,7 +113,7 @@ class Link(Composite[str]):
         self._surroundings = surroundings
         self._selected_remote: Address | None = None
         self._resend = False
-        self._closed = False
+        self._farewell: tuple[PathKey, ...] = ()
         self._last_sent: deque[Transmit] = deque(maxlen=RESEND_BATCHES)
         self._early_probes: deque[tuple[bytes, UdpAddress | None, Address]] = deque(maxlen=MAX_EARLY_PROBES)
         self._adopt("signal", session)
@@ -176,6 +184,8 @@ class Link(Composite[str]):
 
     def signal_received(self, signal: Signal, route: Address, now: float) -> None:
         """A signal of this exchange."""
+        if self.is_closed:
+            return
         if self._session.receive(signal, route, now) and isinstance(route, RelayAddress) and self._agent:
             self._agent.add_relay(route, now)
             self._touch("path")
@@ -184,6 +194,8 @@ class Link(Composite[str]):
 
     def add_route(self, route: Address, now: float) -> None:
         """Another way on which the peer can be met."""
+        if self.is_closed:
+            return
         self._session.add_route(route, now)
         self._touch("signal")
         self._settle(now)
@@ -192,7 +204,8 @@ class Link(Composite[str]):
         """A probe that names our index."""
         if self._agent is None:
             # the peer proved us first; its signal to us is still on its way
-            self._early_probes.append((data, local, remote))
+            if not self.is_closed:
+                self._early_probes.append((data, local, remote))
             return
         self._agent.probe_received(data, local, remote, now)
         self._touch("path")
@@ -200,6 +213,8 @@ class Link(Composite[str]):
 
     def surroundings_changed(self, surroundings: Surroundings, now: float) -> None:
         """What the node knows of itself has changed."""
+        if self.is_closed:
+            return
         old, self._surroundings = self._surroundings, surroundings
         if self._agent is not None and (old.sockets, old.policy) != (
             surroundings.sockets,
@@ -216,6 +231,8 @@ class Link(Composite[str]):
 
     def network_changed(self, now: float) -> None:
         """The machine's addresses changed: tell the peer where we are and probe again."""
+        if self.is_closed:
+            return
         self._session.repeat(now)
         self._touch("signal")
         if self._agent is not None:
@@ -316,7 +333,7 @@ class Link(Composite[str]):
         """Nobody waits for this dial any more."""
         self._quic.close(0, "")
         self._touch("quic")
-        self._over(0, "given up", by_peer=False)
+        self._over(0, "given up", by_peer=False, now=now)
         self._settle(now)
 
     def is_delivered(self, stream: int) -> bool:
@@ -342,13 +359,14 @@ class Link(Composite[str]):
     def _child_transmit(self, key: str, output: Output, now: float) -> None:
         if key != "quic" or not isinstance(output, Transmit):
             self._transmits.append(output)
-        elif self._agent is None:
-            # nothing is proven yet: QUIC goes every way the signals go
-            self._transmits.extend(Transmit(output.segments, route) for route in self._session.routes)
-        elif self._agent.selected is None:
-            self._drop("quic: no path")
-        else:
+        elif self._agent is not None and self._agent.selected is not None:
             self._send_data(output, self._agent, self._agent.selected, now)
+        elif self._agent is None:
+            # nothing is proven yet, or all is over: QUIC goes every way the signals go
+            ways = self._farewell or tuple((None, route) for route in self._session.routes)
+            self._transmits.extend(Transmit(output.segments, way[1], way[0]) for way in ways)
+        else:
+            self._drop("quic: no path")
 
     def _send_data(self, output: Transmit, agent: PathAgent, path: PathKey, now: float) -> None:
         self._last_sent.append(output)
@@ -364,8 +382,10 @@ class Link(Composite[str]):
             self.is_established = True
             self._timers.cancel("give up")
             self._events.append(LinkEstablished())
+        elif isinstance(event, SessionEnded):
+            self._timers.set("linger", now, "link: quic is done")
         elif isinstance(event, SessionClosed):
-            self._over(event.code, event.reason, event.by_peer)
+            self._over(event.code, event.reason, event.by_peer, now)
         else:
             self._events.append(event)
 
@@ -411,7 +431,8 @@ class Link(Composite[str]):
             self._switched(event, now)
         elif isinstance(event, PeerSilent):
             self._quic.close(CODE_UNREACHABLE, str(event))
-            self._over(CODE_UNREACHABLE, str(event), by_peer=False)
+            self._touch("quic")
+            self._over(CODE_UNREACHABLE, str(event), by_peer=False, now=now)
 
     def _switched(self, event: PathSelected, now: float) -> None:
         if self._resend and event.kind is not None and self._agent and self._agent.selected:
@@ -424,10 +445,23 @@ class Link(Composite[str]):
             self._touch("quic")
 
     def _timer_expired(self, name: str, now: float) -> None:
-        reason = "the peer did not answer" if not self.is_proven else "the handshake did not finish"
-        self._over(CODE_UNREACHABLE, f"{reason} within {DIAL_TIMEOUT_S:.0f} s", by_peer=False)
+        if name == "linger":
+            self._events.append(LinkEnded())
+            return
+        reason = "the handshake did not finish" if self.is_proven else "the peer did not answer"
+        self._quic.close(CODE_UNREACHABLE, reason)
+        self._touch("quic")
+        self._over(CODE_UNREACHABLE, f"{reason} within {DIAL_TIMEOUT_S:.0f} s", by_peer=False, now=now)
 
-    def _over(self, code: int, reason: str, by_peer: bool) -> None:
-        if not self._closed:
-            self._closed = True
-            self._events.append(LinkClosed(code, reason, by_peer))
+    def _over(self, code: int, reason: str, by_peer: bool, now: float) -> None:
+        if self.is_closed:
+            return
+        self.is_closed = True
+        if self._agent is not None and self._agent.selected is not None:
+            self._farewell = (self._agent.selected,)
+        self._agent = None
+        self._release("path")
+        self._release("signal")
+        self._timers.cancel("give up")
+        self._timers.set("linger", now + LINGER_S, "link: late datagrams may still come")
+        self._events.append(LinkClosed(code, reason, by_peer))

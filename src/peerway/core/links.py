@@ -94,8 +94,9 @@ class LinkTable:
                 del self._pending_per_source[source]
 
     def of_peer(self, peer: NodeId) -> list[tuple[int, Link]]:
-        """The links with `peer`, oldest first."""
-        return [(number, self._links[number]) for number in self._by_peer.get(peer, ())]
+        """The links with `peer` that are not over, oldest first."""
+        links = ((number, self._links[number]) for number in self._by_peer.get(peer, ()))
+        return [(number, link) for number, link in links if not link.is_closed]
 
     def at_index(self, index: int) -> int | None:
         """The link that receives probes at `index`."""

@@ -278,8 +278,9 @@ class Composite(Leaf, Generic[Key]):
         self._armed.pop(key, None)
 
     def _touch(self, key: Key) -> None:
-        """The child `key` was called: drain it at the next `_settle`."""
-        self._touched[key] = None
+        """The child `key` was called: drain it at the next `_settle`. Nothing when it was released."""
+        if key in self._children:
+            self._touched[key] = None
 
     def _child_event(self, key: Key, event: Event, now: float) -> None:
         self._events.append(event)

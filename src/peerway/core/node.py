@@ -15,7 +15,7 @@ from typing import TypeVar
 from peerway.core.budget import ProbeBudget
 from peerway.core.demux import Kind, coalesce, connection_id_of, split
 from peerway.core.identity import NodeId, SecretKey
-from peerway.core.link import GatherWanted, Link, LinkClosed, LinkEstablished, Surroundings
+from peerway.core.link import GatherWanted, Link, LinkClosed, LinkEnded, LinkEstablished, Surroundings
 from peerway.core.links import LinkTable
 from peerway.core.machine import (
     Address,
@@ -33,7 +33,7 @@ from peerway.core.machine import (
 from peerway.core.path.candidate import networks_of
 from peerway.core.path.gather import CandidatesChanged, Gatherer
 from peerway.core.probe.message import index_of
-from peerway.core.quic.session import ConnectionIdIssued, ConnectionIdRetired
+from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
 from peerway.core.relay.connections import RelayConnections
 from peerway.core.relay.keeper import RelayDown, RelayPackets, RelayUp
 from peerway.core.relay.url import RelayUrl
@@ -98,7 +98,7 @@ class NodeMachine(Composite[ChildKey]):
         self._relays = RelayConnections(self._home_relays, key.box_secret, rng)
         self._adopt(_RELAYS, self._relays)
         self._links = LinkTable(rng)
-        self._ended: dict[int, Link] = {}
+        self._unread: dict[int, Link] = {}
 
     # --- from the operating system
 
@@ -202,16 +202,17 @@ class NodeMachine(Composite[ChildKey]):
 
         A link that is over can still be read from until `release`.
         """
-        if number in self._ended:
-            return use(self._ended[number])
-        result = use(self._links[number])
+        link = self._links.get(number)
+        if link is None:
+            return use(self._unread[number])
+        result = use(link)
         self._touch(("link", number))
         self._settle(now)
         return result
 
     def release(self, number: int) -> None:
         """The link is over and what it held has been taken."""
-        self._ended.pop(number, None)
+        self._unread.pop(number, None)
 
     def relay_state(self, url: str) -> tuple[bool, str]:
         """Whether the relay is connected, and the last error when it is not."""
@@ -402,13 +403,15 @@ class NodeMachine(Composite[ChildKey]):
             self._links.retire(number, event.connection_id)
         elif isinstance(event, GatherWanted):
             self._refresh(now, force=True)
+        elif isinstance(event, LinkEnded):
+            self._remove_link(number, now)
         else:
             if isinstance(event, LinkEstablished):
                 self._established(number, link, now)
             self._events.append(LinkEvent(number, link.peer, event))
             if isinstance(event, LinkClosed):
-                self._ended[number] = link
-                self._remove_link(number, now)
+                self._links.settled(number)
+                self._unread[number] = link
 
     def _established(self, number: int, link: Link, now: float) -> None:
         """The peer's newest proven connection takes the place of older ones and of our own dials."""

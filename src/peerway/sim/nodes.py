@@ -1,0 +1,141 @@
+"""Whole nodes in a simulated internet: the server's machines, and a node on a host."""
+
+from __future__ import annotations
+
+from peerway.core.identity import SecretKey
+from peerway.core.link import LinkClosed, LinkEstablished
+from peerway.core.machine import Event
+from peerway.core.node import DialMoved, LinkEvent, NodeMachine
+from peerway.core.path.events import PathEvent, PathKind, PathSelected
+from peerway.core.relay.server import RelayServer
+from peerway.core.signal.door import Admission
+from peerway.core.stun.server import StunServer
+from peerway.core.ticket import Ticket
+from peerway.sim.host import Host
+from peerway.sim.world import World
+
+RELAY_PORT = 3340
+STUN_PORT = 3478
+NODE_PORT = 41641
+
+
+class SimNode:
+    """A `NodeMachine` on a simulated host, with what happened to it kept by link.
+
+    `established`, `closed` and `paths` are by link number; a dial that moved is followed.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        host: Host,
+        relays: tuple[str, ...] = (),
+        *,
+        admission: Admission | None = None,
+        stun: tuple[tuple[str, int], ...] = (),
+        name: str = "",
+    ) -> None:
+        rng = world.rng(f"{name or host.name}/node")
+        self.world = world
+        self.machine = NodeMachine(
+            SecretKey(rng.randbytes(32)), rng, admission=admission, relays=relays, stun=stun
+        )
+        self.established: dict[int, float] = {}
+        self.closed: dict[int, LinkClosed] = {}
+        self.paths: dict[int, list[PathSelected]] = {}
+        self.events: list[tuple[float, int, Event]] = []
+        self.moved: dict[int, int] = {}
+        sockets = (host.open_udp(),) if any("." in a.ip for a in host.addresses) else ()
+        sockets += (host.open_udp(ip="::"),) if any(":" in a.ip for a in host.addresses) else ()
+        self.driver = host.run(self.machine, sockets, on_event=self._on_event)
+        self.driver.call(lambda now: self.machine.start(sockets, now))
+
+    def ticket(self, secret: bytes = b"") -> Ticket:
+        """What others dial this node by."""
+        return Ticket(self.machine.key.node_id, self.machine.home_relays, (), secret)
+
+    def dial(self, ticket: Ticket) -> int:
+        """Dial; the number of the link."""
+        number = 0
+
+        def begin(now: float) -> None:
+            nonlocal number
+            number = self.machine.dial(ticket, now)
+
+        self.driver.call(begin)
+        return number
+
+    def final(self, link: int) -> int:
+        """The link that `link` became, when a dial was moved."""
+        while link in self.moved:
+            link = self.moved[link]
+        return link
+
+    def is_direct(self, link: int) -> bool:
+        """Whether the link's data travels directly now."""
+        selected = self.paths.get(self.final(link), ())
+        return bool(selected) and selected[-1].kind in (PathKind.DIRECT, PathKind.LAN)
+
+    def write(self, link: int, stream: int, data: bytes) -> None:
+        """Append to a stream."""
+        self.driver.call(
+            lambda now: self.machine.call(link, lambda found: found.write(stream, data, now), now)
+        )
+
+    def read(self, link: int, stream: int) -> bytes:
+        """Everything that has arrived on a stream."""
+        data = b""
+
+        def take(now: float) -> None:
+            nonlocal data
+            data = self.machine.call(link, lambda found: found.read(stream, -1, now), now)
+
+        self.driver.call(take)
+        return data
+
+    def open_stream(self, link: int) -> int:
+        """A new stream; its number."""
+        stream = 0
+
+        def begin(now: float) -> None:
+            nonlocal stream
+            stream = self.machine.call(link, lambda found: found.open_stream(now), now)
+
+        self.driver.call(begin)
+        return stream
+
+    def close(self, link: int) -> None:
+        """End the connection."""
+        self.driver.call(lambda now: self.machine.call(link, lambda found: found.close(0, "", now), now))
+
+    def _on_event(self, event: Event, now: float) -> None:
+        if isinstance(event, DialMoved):
+            self.moved[event.link] = event.successor
+        if not isinstance(event, LinkEvent):
+            return
+        inner = event.event
+        self.events.append((now, event.link, inner))
+        if isinstance(inner, LinkEstablished):
+            self.established[event.link] = now
+        elif isinstance(inner, LinkClosed):
+            self.closed[event.link] = inner
+        elif isinstance(inner, PathSelected):
+            self.paths.setdefault(event.link, []).append(inner)
+
+    def story(self, link: int) -> list[str]:
+        """The path events of a link, as `explain` would tell them."""
+        return [
+            f"{at:.3f} {event}"
+            for at, number, event in self.events
+            if number == link and isinstance(event, PathEvent)
+        ]
+
+
+def run_server(world: World, host: Host) -> RelayServer:
+    """A relay, and a STUN server at each of the host's addresses."""
+    relay = RelayServer(world.rng(f"{host.name}/relay"))
+    host.run(relay, (), listen=(RELAY_PORT,))
+    for address in host.addresses:
+        bound = host.open_udp(STUN_PORT, address.ip)
+        host.run(StunServer(), (bound,))
+    return relay

@@ -1,0 +1,60 @@
+from peerway.core.budget import (
+    MAX_NETWORKS,
+    PROBES_BURST,
+    PROBES_PER_NETWORK_BURST,
+    PROBES_PER_NETWORK_PER_S,
+    BucketTable,
+    ProbeBudget,
+    TokenBucket,
+    network_of,
+)
+from peerway.core.machine import RelayAddress, UdpAddress
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate():
+    bucket = TokenBucket(10.0, 5.0)
+    assert [bucket.take(0.0) for _ in range(6)] == [True] * 5 + [False]
+    assert [bucket.take(0.2) for _ in range(3)] == [True, True, False]
+
+
+def test_a_clock_that_jumps_back_gives_nothing_away():
+    bucket = TokenBucket(10.0, 1.0)
+    assert bucket.take(100.0)
+    assert not bucket.take(0.0)
+    assert not bucket.take(100.0)
+
+
+def test_a_table_forgets_the_longest_unused():
+    table = BucketTable(0.0, 1.0, 2)
+    assert table.take("a", 0.0)
+    assert table.take("b", 0.0)
+    assert table.take("c", 0.0)
+    assert len(table) == 2
+    assert table.take("a", 0.0)
+
+
+def test_one_network_cannot_be_flooded():
+    budget = ProbeBudget()
+    sent = sum(budget.allows(UdpAddress(f"203.0.113.{host}", 1), 0.0) for host in range(200))
+    assert sent == PROBES_PER_NETWORK_BURST
+    sent = sum(budget.allows(UdpAddress("203.0.113.9", 1), 1.0) for _ in range(200))
+    assert sent == PROBES_PER_NETWORK_PER_S
+    assert budget.refused == 200 - 40 + 200 - 40
+
+
+def test_all_networks_together_have_a_limit():
+    budget = ProbeBudget()
+    sent = sum(budget.allows(UdpAddress(f"203.{net}.1.1", 1), 0.0) for net in range(250))
+    assert sent == PROBES_BURST
+    assert budget.spent == PROBES_BURST
+
+
+def test_relays_are_not_counted_against_networks():
+    budget = ProbeBudget()
+    assert all(budget.allows(RelayAddress("http://r", b"k"), 0.0) for _ in range(500))
+
+
+def test_networks():
+    assert network_of(UdpAddress("203.0.113.9", 1)) == "203.0.113.0/24"
+    assert network_of(UdpAddress("2001:db8:1:2::9", 1)) == "2001:db8:1::/48"
+    assert MAX_NETWORKS == 1024

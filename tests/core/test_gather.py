@@ -1,0 +1,112 @@
+import random
+
+from peerway.core.machine import Datagram, InterfaceAddress, Resolve, UdpAddress
+from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
+from peerway.core.path.gather import CandidatesChanged, Gatherer
+from peerway.core.stun.server import StunServer
+
+SOCKET = UdpAddress("0.0.0.0", 41641)
+SERVER = UdpAddress("203.0.113.10", 3478)
+SECOND = UdpAddress("203.0.113.11", 3478)
+MAPPED = UdpAddress("198.51.100.1", 5000)
+ETH = InterfaceAddress("eth0", "192.168.1.2", 24)
+
+
+class Bench:
+    def __init__(self):
+        self.gatherer = Gatherer(random.Random(1))
+        self.servers = {SERVER: StunServer(), SECOND: StunServer()}
+        self.told = []
+        self.resolves = []
+        self.asked = 0
+
+    def drain(self, now, mapped=MAPPED, answering=(SERVER, SECOND)):
+        while (transmit := self.gatherer.poll_transmit()) is not None:
+            self.asked += 1
+            if transmit.remote not in answering:
+                continue
+            server = self.servers[transmit.remote]
+            server.receive(Datagram(transmit.segments[0], mapped, transmit.remote), now)
+            answer = server.poll_transmit()
+            self.gatherer.receive(Datagram(answer.segments[0], transmit.remote, transmit.local), now)
+        while (event := self.gatherer.poll_event()) is not None:
+            if isinstance(event, CandidatesChanged):
+                self.told.append(event)
+            elif isinstance(event, Resolve):
+                self.resolves.append(event.name)
+
+    def start(self):
+        self.gatherer.add_server("stun.test", 3478)
+        self.gatherer.set_sockets((SOCKET,), 0.0)
+        self.gatherer.set_interfaces((ETH,), 0.0)
+        self.drain(0.0)
+        self.gatherer.resolved("stun.test", (SERVER.ip, SECOND.ip), 0.0)
+
+
+HOST = Candidate(CandidateKind.HOST, UdpAddress("192.168.1.2", 41641))
+REFLEXIVE = Candidate(CandidateKind.REFLEXIVE, MAPPED)
+
+
+def test_own_addresses_are_told_before_any_server_answered():
+    bench = Bench()
+    bench.start()
+    assert bench.told[-1] == CandidatesChanged((HOST,), False)
+    assert bench.resolves == ["stun.test"]
+
+
+def test_what_servers_saw_goes_first_and_completes_the_list():
+    bench = Bench()
+    bench.start()
+    bench.drain(0.05)
+    assert bench.told[-1] == CandidatesChanged((REFLEXIVE, HOST), True)
+    assert bench.gatherer.observed(SOCKET) == {SERVER: MAPPED, SECOND: MAPPED}
+
+
+def test_servers_that_never_answer_complete_the_list_too():
+    bench = Bench()
+    bench.start()
+    now = 0.0
+    bench.drain(now, answering=())
+    while (deadline := bench.gatherer.poll_deadline()) is not None:
+        now = deadline.at
+        bench.gatherer.handle_timeout(now)
+        bench.drain(now, answering=())
+    assert bench.told[-1] == CandidatesChanged((HOST,), True)
+
+
+def test_a_fresh_answer_is_not_asked_for_again():
+    bench = Bench()
+    bench.start()
+    bench.drain(0.05)
+    asked = bench.asked
+    bench.gatherer.refresh(5.0)
+    bench.drain(5.0)
+    assert bench.asked == asked
+    bench.gatherer.refresh(30.0)
+    bench.drain(30.0, mapped=UdpAddress("198.51.100.1", 6000))
+    assert bench.asked == asked + 2
+    assert bench.told[-1].candidates[0].address.port == 6000
+
+
+def test_different_answers_of_two_servers_are_both_kept():
+    bench = Bench()
+    bench.start()
+    bench.drain(0.05, answering=(SERVER,))
+    bench.gatherer.refresh(1.0, force=True)
+    bench.drain(1.0, mapped=UdpAddress("198.51.100.1", 7000), answering=(SECOND,))
+    bench.gatherer.handle_timeout(1.5)
+    bench.drain(1.5, mapped=UdpAddress("198.51.100.1", 7000), answering=(SECOND,))
+    ports = {c.address.port for c in bench.told[-1].candidates if c.kind is CandidateKind.REFLEXIVE}
+    assert ports == {5000, 7000}
+
+
+def test_junk_interfaces_never_push_out_the_good_ones():
+    bench = Bench()
+    junk = tuple(InterfaceAddress(f"docker{n}", f"172.{17 + n}.0.1", 16) for n in range(14))
+    more = tuple(InterfaceAddress(f"br-{n:04x}", f"10.{n}.0.1", 16) for n in range(14))
+    bench.start()
+    bench.gatherer.set_interfaces((*junk, *more, ETH), 1.0)
+    bench.drain(1.0)
+    candidates = bench.told[-1].candidates
+    assert len(candidates) == MAX_CANDIDATES
+    assert candidates[:2] == (REFLEXIVE, HOST)
