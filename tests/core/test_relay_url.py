@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerway.core.machine import PeerwayError
-from peerway.core.relay.url import RelayUrl, RelayUrlError
+from peerway.core.relay.url import RelayUrl, RelayUrlError, canonical_host
 
 PIN = "0123456789abcdef" * 4
 
@@ -94,6 +94,20 @@ def test_a_bad_url_says_what_is_wrong_and_what_a_good_one_looks_like(text, probl
     assert "http://relay.example.org:3340" in str(caught.value)
     assert isinstance(caught.value, PeerwayError)
     assert isinstance(caught.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("Relay.Example.", "relay.example"), ("192.0.2.1", "192.0.2.1"), ("2001:DB8::0", "2001:db8::")],
+)
+def test_a_host_alone_is_made_canonical(text, canonical):
+    assert canonical_host(text) == canonical
+
+
+@pytest.mark.parametrize("text", ["", "a/b", "a:1", "[::1]", "a@b", "b\u00fccher"])
+def test_what_is_no_host_is_refused(text):
+    with pytest.raises(RelayUrlError):
+        canonical_host(text)
 
 
 def test_a_long_bad_url_is_shortened_in_the_message():

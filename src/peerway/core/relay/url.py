@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from peerway.core.machine import PeerwayError
 
@@ -109,7 +109,7 @@ def _parse(text: str) -> RelayUrl:
         raise _Problem("a pin needs https: a plain relay shows no certificate")
     if port is None:
         port = TLS_PORT if tls else PLAIN_PORT
-    return RelayUrl(_host(parts), port, tls, _path(parts.path), stun_port, pin)
+    return RelayUrl(_host(parts.hostname or ""), port, tls, _path(parts.path), stun_port, pin)
 
 
 def _tls(scheme: str) -> bool:
@@ -118,8 +118,16 @@ def _tls(scheme: str) -> bool:
     return scheme == "https"
 
 
-def _host(parts: SplitResult) -> str:
-    host = (parts.hostname or "").rstrip(".")
+def canonical_host(text: str) -> str:
+    """The canonical form of a host name or IP address. Raises `RelayUrlError` for anything else."""
+    try:
+        return _host(text.lower())
+    except _Problem as problem:
+        raise RelayUrlError(text, str(problem)) from None
+
+
+def _host(host: str) -> str:
+    host = host.rstrip(".")
     if not host:
         raise _Problem("the host is missing")
     if "%" in host:

@@ -1,0 +1,177 @@
+"""The relay on real TCP sockets: accepts, does TLS, and moves bytes between sockets and the machine.
+
+What arrives goes into the machine at once; what the machine wants written is collected and leaves
+once a turn of the loop, so that packets of many senders for one receiver are one write. All reads
+share one buffer, since each is handed on before the next begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+
+from peerway.core.machine import CloseStream, Event, StreamWrite
+from peerway.core.relay.server import ClientConnected, ClientDisconnected, ConnectionRefused, RelayServer
+from peerway.io import clock
+from peerway.server.connection import RelayConnection
+from peerway.server.listen import TcpListener
+
+READ_BUFFER_BYTES = 256 << 10
+DRAIN_LIMIT_S = 3.0  # for all streams to close, at the end
+ACCEPT_PAUSE_S = 0.2  # when there are no file descriptors left
+LONGEST_SLEEP_S = 10.0  # the loop's clock may stop in suspend, the machine's does not
+
+logger = logging.getLogger("peerway.server")
+
+
+class RelayService:
+    """Serves `machine` at `listeners`, which it owns. Must be made on a running loop."""
+
+    def __init__(
+        self, machine: RelayServer, listeners: Sequence[TcpListener], tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.read_buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+        self.tls = tls
+        self._machine = machine
+        self._listeners = listeners
+        self._loop = asyncio.get_running_loop()
+        self._connections: dict[str, RelayConnection] = {}
+        self._accepted = 0
+        self._flush_handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._all_gone: asyncio.Future[None] | None = None
+        self._accepting = [
+            self._loop.create_task(self._accept_forever(listener), name=f"relay accept {listener.port}")
+            for listener in listeners
+        ]
+
+    async def close(self) -> None:
+        """Stop accepting, let clients know and what is written leave, then free everything."""
+        try:
+            await self._stop_accepting()
+            self._machine.drain(clock.now())
+            self._flush()
+            async with asyncio.timeout(DRAIN_LIMIT_S):
+                await self._until_all_gone()
+        except TimeoutError:
+            logger.warning("relay aborting streams=%d", len(self._connections))
+        finally:
+            for connection in list(self._connections.values()):
+                connection.abort()
+            await self._until_all_gone()
+            for handle in (self._timer, self._flush_handle):
+                if handle is not None:
+                    handle.cancel()
+
+    # --- accepting
+
+    async def _accept_forever(self, listener: TcpListener) -> None:
+        while True:
+            try:
+                sock, address = await self._loop.sock_accept(listener.socket)
+            except OSError as error:
+                logger.warning("relay not-accepting port=%d error=%s", listener.port, error)
+                await asyncio.sleep(ACCEPT_PAUSE_S)
+                continue
+            self._accepted += 1
+            stream = str(self._accepted)
+            self._connections[stream] = RelayConnection(stream, sock, self)
+            self._machine.stream_accepted(stream, address[0], clock.now())
+            self._schedule_flush()
+
+    async def _stop_accepting(self) -> None:
+        for task in self._accepting:
+            task.cancel()
+        try:
+            await asyncio.wait(self._accepting)
+        finally:
+            for listener in self._listeners:
+                listener.close()
+
+    # --- what connections tell
+
+    def received(self, stream: str, size: int) -> None:
+        """The first `size` bytes of the read buffer came from `stream`."""
+        self._machine.stream_data(stream, bytes(self.read_buffer[:size]), clock.now())
+        self._schedule_flush()
+
+    def paused(self, stream: str) -> None:
+        """Much waits to be sent to `stream`."""
+        self._machine.stream_paused(stream, clock.now())
+        self._schedule_flush()
+
+    def resumed(self, stream: str) -> None:
+        """What waited was sent."""
+        self._machine.stream_resumed(stream, clock.now())
+        self._schedule_flush()
+
+    def lost(self, stream: str, error: str) -> None:
+        """The connection of `stream` is over and freed."""
+        if self._connections.pop(stream, None) is None:
+            return
+        self._machine.stream_closed(stream, error, clock.now())
+        self._schedule_flush()
+        if not self._connections and self._all_gone is not None and not self._all_gone.done():
+            self._all_gone.set_result(None)
+
+    async def _until_all_gone(self) -> None:
+        while self._connections:
+            self._all_gone = self._loop.create_future()
+            await self._all_gone
+
+    # --- driving the machine
+
+    def _schedule_flush(self) -> None:
+        if self._flush_handle is None:
+            self._flush_handle = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        writes: dict[str, list[bytes]] = {}
+        while (output := self._machine.poll_transmit()) is not None:
+            if isinstance(output, StreamWrite):
+                writes.setdefault(output.stream, []).append(output.data)
+        for stream, chunks in writes.items():
+            if stream in self._connections:
+                self._connections[stream].write(chunks)
+        while (event := self._machine.poll_event()) is not None:
+            self._act(event)
+        self._arm()
+
+    def _act(self, event: Event) -> None:
+        if isinstance(event, CloseStream):
+            if event.stream in self._connections:
+                self._connections[event.stream].finish()
+        elif isinstance(event, ClientConnected):
+            logger.info("relay client-connected stream=%s ip=%s key=%s", *_who(event))
+        elif isinstance(event, ClientDisconnected):
+            logger.info(
+                "relay client-disconnected stream=%s ip=%s key=%s reason=%r", *_who(event), event.reason
+            )
+        elif isinstance(event, ConnectionRefused):
+            logger.debug(
+                "relay refused stream=%s ip=%s reason=%r", event.stream, event.remote_ip, event.reason
+            )
+
+    def _arm(self) -> None:
+        deadline = self._machine.poll_deadline()
+        if deadline is None or (self._timer is not None and self._timer_at <= deadline.at):
+            return  # an early timer looks again, which is cheaper than a new one with every read
+        if self._timer is not None:
+            self._timer.cancel()
+        now = clock.now()
+        delay = min(max(deadline.at - now, 0.0), LONGEST_SLEEP_S)
+        self._timer_at = now + delay
+        self._timer = self._loop.call_later(delay, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._machine.handle_timeout(clock.now())
+        self._flush()
+
+
+def _who(event: ClientConnected | ClientDisconnected) -> tuple[str, str, str]:
+    return event.stream, event.remote_ip, event.key.hex()[:16]

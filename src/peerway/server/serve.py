@@ -1,0 +1,200 @@
+"""A relay and a STUN server, side by side on one machine, for as long as a `with` block lasts.
+
+async with Server(tls="self-signed", public_host="relay.example.org") as server:
+    print(server.url)  # what others pass as --relay
+    await asyncio.Event().wait()
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import random
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from peerway.core.relay.server import RelayLimits, RelayServer
+from peerway.core.relay.url import PLAIN_PORT, STUN_PORT, TLS_PORT, RelayUrl, canonical_host
+from peerway.server.certificate import ServerCertificate, load, load_or_make, self_signed
+from peerway.server.listen import EVERYWHERE, TcpListener, bind_all, check_host
+from peerway.server.relay import RelayService
+from peerway.server.stun import StunService
+
+logger = logging.getLogger("peerway.server")
+
+
+class Server:
+    """Relay and STUN at `host` (addresses; all of this machine's unless told otherwise).
+
+    - `relay_port` is 443 with TLS and 3340 without unless given; 0 takes any that is free.
+    - `certificate` and `key` are PEM files. With `tls="self-signed"` they are made when they do not
+      exist, or kept in memory only when not named; the URL then carries the pin. With neither, the
+      relay is plain HTTP: for laboratories, and behind a TLS proxy.
+    - `public_host` is how others reach this machine: a name or an address, for `url`.
+    - `allow` is asked about each client's 32-byte key; whatever it raises means no.
+
+    Making one raises ValueError for arguments that cannot be meant (`RelayUrlError` for a `public_host`
+    that is no host). Entering the context raises `ListenError` or `CertificateError`; leaving it lets
+    clients know, flushes what was accepted for them, and frees everything within a few seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str | Sequence[str] = EVERYWHERE,
+        relay_port: int | None = None,
+        stun_port: int = STUN_PORT,
+        stun_hosts: Sequence[str] | None = None,
+        public_host: str | None = None,
+        tls: Literal["self-signed"] | None = None,
+        certificate: str | Path | None = None,
+        key: str | Path | None = None,
+        limits: RelayLimits | None = None,
+        allow: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        if (certificate is None) != (key is None):
+            raise ValueError("a certificate needs its key, and a key its certificate")
+        if tls not in (None, "self-signed"):
+            raise ValueError(f"tls={tls!r} is not known: 'self-signed' or nothing")
+        hosts = [host] if isinstance(host, str) else host
+        self._hosts = [check_host(each) for each in hosts]
+        self._stun_hosts = self._hosts if stun_hosts is None else [check_host(each) for each in stun_hosts]
+        if not self._hosts or not self._stun_hosts:
+            raise ValueError("no address to listen at")
+        self._encrypted = tls is not None or certificate is not None
+        self._self_signed = tls == "self-signed"
+        self._files = (Path(certificate), Path(key)) if certificate is not None and key is not None else None
+        self._wanted_relay_port = relay_port
+        self._wanted_stun_port = stun_port
+        self._public_host = canonical_host(public_host or _reachable_at(self._hosts))
+        self._machine = RelayServer(random.SystemRandom(), limits, allow)
+        self._certificate: ServerCertificate | None = None
+        self._relay: RelayService | None = None
+        self._stun: StunService | None = None
+        self._relay_port = 0
+
+    # --- what is served
+
+    @property
+    def relay_port(self) -> int:
+        """The relay's TCP port."""
+        self._check_entered()
+        return self._relay_port
+
+    @property
+    def stun_port(self) -> int:
+        """The STUN server's UDP port."""
+        return self._entered_stun().port
+
+    @property
+    def url(self) -> str:
+        """What others need to know to use this server: host, ports, and the pin where it has one."""
+        return str(
+            RelayUrl(
+                self._public_host,
+                self.relay_port,
+                tls=self._encrypted,
+                stun_port=self.stun_port,
+                pin=self._certificate.pin if self._certificate else None,
+            )
+        )
+
+    @property
+    def client_count(self) -> int:
+        """How many clients the relay has now."""
+        return self._machine.client_count
+
+    @property
+    def drops(self) -> Counter[str]:
+        """What was not forwarded or not answered, by reason."""
+        relay = {f"relay: {reason}": count for reason, count in self._machine.drops.items()}
+        stun = self._stun.dropped if self._stun else Counter[str]()
+        return Counter(relay | {f"stun: {reason}": count for reason, count in stun.items()})
+
+    # --- as long as it lasts
+
+    async def __aenter__(self) -> Self:
+        if self._relay is not None or self._stun is not None:
+            raise RuntimeError("this server was entered before; make a new one")
+        context = self._tls_context()
+        self._stun = StunService(self._stun_hosts, self._wanted_stun_port)
+        try:
+            listeners = bind_all("the relay", self._hosts, self._port_to_bind(), TcpListener)
+        except BaseException:
+            self._stun.close()
+            raise
+        self._relay_port = listeners[0].port
+        self._relay = RelayService(self._machine, listeners, context)
+        if not self._encrypted:
+            logger.warning(
+                "relay plain-http port=%d advice=%r",
+                self._relay_port,
+                "use TLS, or a TLS proxy in front: anyone on the way sees who talks to whom",
+            )
+        logger.info("server listening url=%s hosts=%s", self.url, ",".join(self._hosts))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        relay, stun = self._relay, self._entered_stun()
+        try:
+            if relay is not None:
+                await relay.close()
+        finally:
+            stun.close()
+            for reason, count in sorted(self.drops.items()):
+                logger.info("server dropped reason=%r count=%d", reason, count)
+
+    def _port_to_bind(self) -> int:
+        if self._wanted_relay_port is not None:
+            return self._wanted_relay_port
+        return TLS_PORT if self._encrypted else PLAIN_PORT
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        if not self._encrypted:
+            return None
+        if self._files is None:
+            self._certificate = self_signed(self._public_host)
+        elif self._self_signed:
+            self._certificate = load_or_make(*self._files, self._public_host)
+        else:
+            self._certificate = load(*self._files)
+        return self._certificate.context()
+
+    def _check_entered(self) -> None:
+        if self._relay is None:
+            raise RuntimeError("the server does not listen yet: use it in 'async with'")
+
+    def _entered_stun(self) -> StunService:
+        self._check_entered()
+        assert self._stun is not None
+        return self._stun
+
+
+def _reachable_at(hosts: Sequence[str]) -> str:
+    """The address to put into the URL when nobody says: one we listen at, else the one we go out by."""
+    for host in hosts:
+        if not ipaddress.ip_address(host).is_unspecified:
+            return host
+    for host in hosts:
+        outgoing = _outgoing_address(host)
+        if outgoing:
+            return outgoing
+    return "::1" if hosts and all(":" in host for host in hosts) else "127.0.0.1"
+
+
+def _outgoing_address(unspecified: str) -> str | None:
+    """Our address towards the Internet, None without a route. Connecting a UDP socket sends nothing."""
+    six = ":" in unspecified
+    try:
+        with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("2001:db8::1" if six else "192.0.2.1", 9))
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
