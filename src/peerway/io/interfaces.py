@@ -1,0 +1,215 @@
+"""The addresses of this machine's network interfaces, and word of their changes.
+
+On Linux the kernel tells (a netlink socket); elsewhere, or where netlink is forbidden, we
+look every `POLL_S`. Either way the callback runs only when the addresses or the default
+routes are other than before: interfaces of containers come and go all the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import ifaddr
+
+from peerway.core.machine import InterfaceAddress
+from peerway.io.udp_options import ON_LINUX
+
+POLL_S = 5.0
+SETTLE_S = 0.2  # changes come in bursts: an interface, its addresses, its routes
+NETLINK_READS_PER_WAKE = 64
+
+# rtnetlink(7): RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE
+_NETLINK_ROUTE = 0
+_NETLINK_GROUPS = 0x001 | 0x010 | 0x040 | 0x100 | 0x400
+
+# netdevice(7)
+_SIOCGIFFLAGS = 0x8913
+_IFF_UP_AND_RUNNING = 0x1 | 0x40
+_IFREQ = struct.Struct("=16sH22x")
+
+_ROUTES_BYTES = 64 * 1024  # default routes stand first; a router's full table is not ours to read
+
+# Documentation addresses (RFC 5737, RFC 3849): asking the way there sends nothing.
+_SOMEWHERE_V4 = ("192.0.2.1", 9)
+_SOMEWHERE_V6 = ("2001:db8::1", 9)
+
+_Picture = tuple[tuple[InterfaceAddress, ...], tuple[str, ...]]
+
+
+def interface_addresses() -> tuple[InterfaceAddress, ...]:
+    """The addresses others could reach us by, sorted; without loopback, interfaces that are down,
+    and link-local IPv6 (which means nothing without a zone)."""
+    found: set[InterfaceAddress] = set()
+    usable: dict[str, bool] = {}
+    for adapter in ifaddr.get_adapters():
+        for entry in adapter.ips:
+            ip = ipaddress.ip_address(entry.ip if isinstance(entry.ip, str) else entry.ip[0])
+            if _leads_nowhere(ip):
+                continue
+            name = adapter.nice_name
+            if name not in usable:
+                usable[name] = _is_running(name)
+            if usable[name]:
+                found.add(InterfaceAddress(name, str(ip), entry.network_prefix))
+    return tuple(sorted(found))
+
+
+def watch_interfaces(
+    on_change: Callable[[tuple[InterfaceAddress, ...]], None], loop: asyncio.AbstractEventLoop | None = None
+) -> InterfaceWatch:
+    """Call back with the new addresses after addresses or default routes changed, until closed."""
+    return InterfaceWatch(on_change, loop)
+
+
+class InterfaceWatch:
+    """A running watch; `addresses` is what it saw last."""
+
+    def __init__(
+        self,
+        on_change: Callable[[tuple[InterfaceAddress, ...]], None],
+        loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        self._loop = loop or asyncio.get_running_loop()
+        self._on_change = on_change
+        self._timer: asyncio.TimerHandle | None = None
+        self._netlink = self._listen()
+        self._seen = _picture()
+        if self._netlink is None:
+            self._look_after(POLL_S)
+
+    @property
+    def addresses(self) -> tuple[InterfaceAddress, ...]:
+        """The addresses at the last look."""
+        return self._seen[0]
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the system tells of changes; otherwise we look every `POLL_S`."""
+        return self._netlink is not None
+
+    def close(self) -> None:
+        """Stop and free everything. Harmless when repeated."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._netlink is not None:
+            self._loop.remove_reader(self._netlink)
+            self._netlink.close()
+
+    def _listen(self) -> socket.socket | None:
+        try:
+            netlink = _open_netlink()
+        except OSError:
+            return None
+        if netlink is None:
+            return None
+        try:
+            self._loop.add_reader(netlink, self._told)
+        except NotImplementedError:
+            netlink.close()
+            return None
+        return netlink
+
+    def _told(self) -> None:
+        # What the messages say is of no interest: whoever wakes us up makes us look.
+        assert self._netlink is not None
+        for _ in range(NETLINK_READS_PER_WAKE):
+            try:
+                self._netlink.recv(65_536)
+            except BlockingIOError:
+                break
+            except OSError:  # ENOBUFS: so much changed that messages were lost
+                break
+        if self._timer is None:
+            self._look_after(SETTLE_S)
+
+    def _look_after(self, delay: float) -> None:
+        self._timer = self._loop.call_later(delay, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._netlink is None:
+            self._look_after(POLL_S)
+        picture = _picture()
+        if picture != self._seen:
+            self._seen = picture
+            self._on_change(picture[0])
+
+
+def _picture() -> _Picture:
+    return interface_addresses(), _default_routes()
+
+
+def _leads_nowhere(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return ip.is_loopback or ip.is_unspecified or ip.is_multicast or (ip.version == 6 and ip.is_link_local)
+
+
+def _is_running(interface: str) -> bool:
+    """Whether the interface is up and has a carrier; True where that cannot be told."""
+    if not ON_LINUX:
+        return True
+    import fcntl  # not on Windows
+
+    request = _IFREQ.pack(interface.encode()[:15], 0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe, _SIOCGIFFLAGS, request)
+        except OSError:
+            return True
+    flags: int = _IFREQ.unpack(answer)[1]
+    return flags & _IFF_UP_AND_RUNNING == _IFF_UP_AND_RUNNING
+
+
+def _open_netlink() -> socket.socket | None:
+    if not ON_LINUX or not hasattr(socket, "AF_NETLINK"):
+        return None
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_ROUTE)
+    try:
+        netlink.setblocking(False)
+        netlink.bind((0, _NETLINK_GROUPS))
+    except OSError:
+        netlink.close()
+        raise
+    return netlink
+
+
+def _default_routes() -> tuple[str, ...]:
+    """A text that changes when the way to the Internet does."""
+    if ON_LINUX:
+        return (*_default_routes_v4(), *_default_routes_v6())
+    return _source_towards(socket.AF_INET, _SOMEWHERE_V4), _source_towards(socket.AF_INET6, _SOMEWHERE_V6)
+
+
+def _default_routes_v4() -> list[str]:
+    # Columns: interface, destination, gateway, flags, refcnt, use, metric, mask, ...
+    rows = [line.split() for line in _read_table("/proc/net/route")[1:]]
+    return [f"{row[0]} {row[2]} {row[6]}" for row in rows if len(row) > 7 and row[1] == row[7] == "00000000"]
+
+
+def _default_routes_v6() -> list[str]:
+    # Columns: destination, its prefix, source, its prefix, next hop, metric, refcnt, use, flags, interface
+    rows = [line.split() for line in _read_table("/proc/net/ipv6_route")]
+    return [
+        f"{row[9]} {row[4]} {row[5]}" for row in rows if len(row) > 9 and row[1] == "00" and row[9] != "lo"
+    ]
+
+
+def _read_table(path: str) -> list[str]:
+    try:
+        with Path(path).open(encoding="ascii") as table:
+            return table.read(_ROUTES_BYTES).splitlines()
+    except OSError:
+        return []
+
+
+def _source_towards(family: socket.AddressFamily, somewhere: tuple[str, int]) -> str:
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(somewhere)
+        return str(probe.getsockname()[0])
+    return ""
