@@ -12,7 +12,7 @@ There is no other address to answer from, so a CHANGE-REQUEST that wants one is 
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
@@ -60,10 +60,19 @@ class _Source(NamedTuple):
     ipv4_xored: bytes
 
 
+@dataclass(slots=True)
+class AnswerCounts:
+    """What a server has answered: with an address, the same to RFC 3489 clients, with an error."""
+
+    success: int = 0
+    classic: int = 0
+    refusal: int = 0
+
+
 class StunServer(Leaf):
     """Answers binding requests. `software` names us in answers; empty, the default, does not.
 
-    `answers` counts what was sent, by kind; `drops` what was not answered, by reason.
+    `answers` counts what was sent; `drops` what was not answered, by reason.
     """
 
     def __init__(
@@ -72,7 +81,7 @@ class StunServer(Leaf):
         super().__init__()
         if len(software.encode()) > MAX_SOFTWARE_BYTES:
             raise ValueError(f"SOFTWARE is sent to strangers: {MAX_SOFTWARE_BYTES} bytes at most")
-        self.answers: Counter[str] = Counter()
+        self.answers = AnswerCounts()
         self.limiter = SourceLimiter(answers_per_s, burst)
         self._software = (Software(software),) if software else ()
         self._tail = b"".join(frame_attribute(s.type, s.build(b"")) for s in self._software)
@@ -119,7 +128,7 @@ class StunServer(Leaf):
     def _answer(self, data: bytes, source: _Source, port: int) -> bytes:
         if len(data) != HEADER_SIZE or not data.startswith(_PLAIN_REQUEST):
             return self._answer_any(data, UdpAddress(source.ip, port))
-        self.answers["success"] += 1
+        self.answers.success += 1
         mapped_port = (port ^ _PORT_MASK).to_bytes(2, "big")
         if source.ipv4_xored:
             return self._ipv4_head + data[8:] + _IPV4_TLV + mapped_port + source.ipv4_xored + self._tail
@@ -137,8 +146,7 @@ class StunServer(Leaf):
             self._drop("another method")
             return b""
         refused = _refused(request)
-        self.answers["refusal" if refused else "classic" if request.is_classic else "success"] += 1
-        answer = build(_refusal(request, refused) if refused else self._success(request, remote))
+        answer = build(self._refusal(request, refused) if refused else self._success(request, remote))
         return add_fingerprint(answer) if request.first(Fingerprint) else answer
 
     def _parse(self, data: bytes) -> Message | None:
@@ -157,10 +165,19 @@ class StunServer(Leaf):
     def _success(self, request: Message, remote: UdpAddress) -> Message:
         attributes: tuple[Attribute, ...]
         if request.is_classic:
+            self.answers.classic += 1
             attributes = (MappedAddress(remote),)
         else:
+            self.answers.success += 1
             attributes = (XorMappedAddress(remote), *self._software)
         return Message(MessageClass.SUCCESS, BINDING, request.transaction_id, attributes)
+
+    def _refusal(self, request: Message, types: list[int]) -> Message:
+        self.answers.refusal += 1
+        if request.is_classic and len(types) % 2:
+            types = [*types, types[-1]]  # RFC 3489 11.2.10 knows no padding: one is listed twice
+        attributes = (ErrorCode(420), UnknownAttributes(tuple(types)))
+        return Message(MessageClass.ERROR, BINDING, request.transaction_id, attributes)
 
 
 @lru_cache(maxsize=_CACHED_SOURCES)
@@ -182,10 +199,3 @@ def _refused(request: Message) -> list[int]:
     if change is not None and (change.change_ip or change.change_port):
         refused.append(change.type)
     return refused[:MAX_UNKNOWN_LISTED]
-
-
-def _refusal(request: Message, types: list[int]) -> Message:
-    if request.is_classic and len(types) % 2:
-        types = [*types, types[-1]]  # RFC 3489 11.2.10 knows no padding: one is listed twice
-    attributes = (ErrorCode(420), UnknownAttributes(tuple(types)))
-    return Message(MessageClass.ERROR, BINDING, request.transaction_id, attributes)
