@@ -278,23 +278,23 @@ class Link(Composite[str]):
 
     def open_stream(self, now: float) -> int:
         """A new stream to the peer; its number."""
-        stream = self._quic.open_stream()
+        stream = self._quic.open_stream(now)
         self._quic_called(now)
         return stream
 
     def write(self, stream: int, data: bytes, now: float) -> None:
         """Append to what is to be sent on `stream`."""
-        self._quic.write(stream, data)
+        self._quic.write(stream, data, now)
         self._quic_called(now)
 
     def write_eof(self, stream: int, now: float) -> None:
         """Nothing more will be written on `stream`."""
-        self._quic.write_eof(stream)
+        self._quic.write_eof(stream, now)
         self._quic_called(now)
 
     def read(self, stream: int, limit: int, now: float) -> bytes:
         """At most `limit` bytes (-1: all) that have arrived on `stream`."""
-        data = self._quic.read(stream, limit)
+        data = self._quic.read(stream, limit, now)
         self._quic_called(now)
         return data
 
@@ -308,17 +308,17 @@ class Link(Composite[str]):
 
     def reset(self, stream: int, code: int, now: float) -> None:
         """Give up sending on `stream`."""
-        self._quic.reset(stream, code)
+        self._quic.reset(stream, code, now)
         self._quic_called(now)
 
     def stop(self, stream: int, code: int, now: float) -> None:
         """Ask the peer to give up sending on `stream`."""
-        self._quic.stop(stream, code)
+        self._quic.stop(stream, code, now)
         self._quic_called(now)
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End the connection; the peer is told `code` and `reason`."""
-        self._quic.close(code, reason)
+        self._quic.close(code, reason, now)
         self._quic_called(now)
 
     def ping(self, now: float) -> bool:
@@ -331,7 +331,7 @@ class Link(Composite[str]):
 
     def abandon(self, now: float) -> None:
         """Nobody waits for this dial any more."""
-        self._quic.close(0, "")
+        self._quic.close(0, "", now)
         self._touch("quic")
         self._over(0, "given up", by_peer=False, now=now)
         self._settle(now)
@@ -430,7 +430,7 @@ class Link(Composite[str]):
         elif isinstance(event, PathSelected):
             self._switched(event, now)
         elif isinstance(event, PeerSilent):
-            self._quic.close(CODE_UNREACHABLE, str(event))
+            self._quic.close(CODE_UNREACHABLE, str(event), now)
             self._touch("quic")
             self._over(CODE_UNREACHABLE, str(event), by_peer=False, now=now)
 
@@ -449,7 +449,7 @@ class Link(Composite[str]):
             self._events.append(LinkEnded())
             return
         reason = "the handshake did not finish" if self.is_proven else "the peer did not answer"
-        self._quic.close(CODE_UNREACHABLE, reason)
+        self._quic.close(CODE_UNREACHABLE, reason, now)
         self._touch("quic")
         self._over(CODE_UNREACHABLE, f"{reason} within {DIAL_TIMEOUT_S:.0f} s", by_peer=False, now=now)
 

@@ -289,19 +289,18 @@ class PathAgent(Composite[PathKey]):
         elif name == "pace":
             self._pace(now)
         elif name == "silence" and self._in_use:
-            if now - self._heard_at >= SILENCE_S:
+            if now >= self._heard_at + SILENCE_S:
                 self._events.append(PeerSilent())
             else:
                 self._timers.set("silence", self._heard_at + SILENCE_S, "path: is the peer there?")
         self._dirty = True
 
     def _pace(self, now: float) -> None:
-        quiet_for = now - self._last_data
-        if quiet_for < BUSY_FOR_S:
+        if now < self._last_data + BUSY_FOR_S:
             self._timers.set("pace", self._last_data + BUSY_FOR_S, "path: still busy?")
             return
         self._busy = False
-        if quiet_for >= IDLE_AFTER_S:
+        if now >= self._last_data + IDLE_AFTER_S:
             self._in_use = False
             self._timers.cancel("silence")
         else:

@@ -243,7 +243,7 @@ class Pair(Leaf):
         if sent.size >= FULL_SIZE:
             self._answered_full = True
         self._data_report(pong, sent, now)
-        self._rearm_overdue()
+        self._rearm_overdue(sent, now)
         if self.state is PairState.PROBING:
             self._timers.set("ping", now, "probe: full size")
             self._prove(now)
@@ -317,11 +317,14 @@ class Pair(Leaf):
             self._timers.set("overdue", now + self.rtt.patience, "watch: answer overdue")
         return counter
 
-    def _rearm_overdue(self) -> None:
+    def _rearm_overdue(self, answered: _Outstanding, now: float) -> None:
+        """What was sent before the ping just answered is not waited for any more."""
+        self._outstanding = {
+            counter: sent for counter, sent in self._outstanding.items() if sent.sent_at > answered.sent_at
+        }
         self._timers.cancel("overdue")
         if self._outstanding and self.state in (PairState.PROVEN, PairState.DOUBTED):
-            oldest = next(iter(self._outstanding.values()))
-            self._timers.set("overdue", oldest.sent_at + self.rtt.patience, "watch: answer overdue")
+            self._timers.set("overdue", now + self.rtt.patience, "watch: answer overdue")
 
     def _doubt(self, reason: str) -> None:
         self.state = PairState.DOUBTED

@@ -201,13 +201,15 @@ class SignalSession(Leaf):
 
     def _send_to(self, routes: tuple[Address, ...] | list[Address], *, wants_answer: bool) -> None:
         self._counter += 1
+        # a hello's candidates are not acted on before its sender is proven, so neither acknowledged
+        acknowledged = self._peer_counter if self.state is State.PROVEN else 0
         signal = Signal(
             sender=self._key.node_id,
             receiver=self.peer,
             secret=self.secret,
             echo=self.peer_secret,
             counter=self._counter,
-            body=replace(self._body, acknowledged=self._peer_counter, wants_answer=wants_answer),
+            body=replace(self._body, acknowledged=acknowledged, wants_answer=wants_answer),
         )
         data = build(signal, self._shared, self._rng)
         for route in routes:

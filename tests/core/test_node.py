@@ -1,0 +1,146 @@
+"""Whole nodes dial across simulated NATs: no socket, no clock, no task."""
+
+import pytest
+
+from peerway.core.quic.events import StreamOpened
+from peerway.core.signal.door import Admission
+from peerway.sim.nodes import SimNode, run_server
+from peerway.sim.topology import SERVER_IPS, SERVER_NAME, pair
+
+RELAY = f"http://{SERVER_NAME}:3340"
+STUN = tuple((ip, 3478) for ip in SERVER_IPS)
+SECRET = b"s" * 16
+
+
+class TwoHomes:
+    def __init__(self, left="eim-apdf", right="eim-apdf", seed=1):
+        self.topology = pair(left, right, seed)
+        self.world = self.topology.world
+        for ip in SERVER_IPS:
+            self.world.names[ip] = (ip,)
+        self.relay = run_server(self.world, self.topology.server)
+        self.left = SimNode(self.world, self.topology.left, (RELAY,), stun=STUN)
+        self.right = SimNode(
+            self.world, self.topology.right, (RELAY,), stun=STUN, admission=Admission(secret=SECRET)
+        )
+        self.world.run_for(2.0)
+
+    def dial(self):
+        self.link = self.left.dial(self.right.ticket(SECRET))
+        self.world.run_while(lambda: self.link not in self.left.established, 5.0)
+        assert self.link in self.left.established
+        self.world.run_while(lambda: not self.right.established, 5.0)
+        (self.right_link,) = self.right.established
+        return self.link
+
+    def both_direct(self):
+        return self.left.is_direct(self.link) and self.right.is_direct(self.right_link)
+
+
+def test_two_homes_meet_through_the_relay_and_then_directly():
+    homes = TwoHomes()
+    dialled_at = homes.world.now
+    homes.dial()
+    assert homes.world.run_while(lambda: not homes.both_direct(), 3.0), homes.left.story(homes.link)
+    assert homes.world.now - dialled_at < 1.0
+    first = homes.left.paths[homes.link][0]
+    assert first.reason == "no direct path works"
+
+
+@pytest.mark.parametrize("right", ["open", "firewall", "eim-eif", "eim-adf", "eim-apdf"])
+@pytest.mark.parametrize("left", ["open", "firewall", "eim-eif", "eim-adf", "eim-apdf"])
+def test_easy_kinds_end_direct(left, right):
+    homes = TwoHomes(left, right)
+    homes.dial()
+    assert homes.world.run_while(lambda: not homes.both_direct(), 3.0), homes.left.story(homes.link)
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), [("edm", "eim-adf"), ("eim-eif", "edm"), ("poisoned", "poisoned")]
+)
+def test_kinds_that_need_care_end_direct(left, right):
+    homes = TwoHomes(left, right)
+    homes.dial()
+    assert homes.world.run_while(lambda: not homes.both_direct(), 3.0), homes.left.story(homes.link)
+
+
+@pytest.mark.parametrize(("left", "right"), [("edm", "edm"), ("udp-blocked", "open"), ("eim-apdf", "edm")])
+def test_other_kinds_stay_on_the_relay_and_carry_data(left, right):
+    homes = TwoHomes(left, right)
+    link = homes.dial()
+    homes.world.run_for(5.0)
+    assert not homes.left.is_direct(link)
+    stream = homes.left.open_stream(link)
+    homes.left.write(link, stream, b"hello")
+    homes.world.run_for(1.0)
+    assert homes.right.read(homes.right_link, stream) == b"hello"
+
+
+def test_a_transfer_crosses_the_switch_whole():
+    homes = TwoHomes()
+    link = homes.dial()
+    stream = homes.left.open_stream(link)
+    data = bytes(range(256)) * 4096
+    homes.left.write(link, stream, data)
+    got = b""
+    for _ in range(400):
+        homes.world.run_for(0.01)
+        if any(isinstance(event, StreamOpened) for _, _, event in homes.right.events):
+            got += homes.right.read(homes.right_link, stream)
+    assert got == data
+    assert homes.both_direct()
+
+
+def test_a_stranger_gets_no_answer_and_leaves_no_trace():
+    homes = TwoHomes()
+    link = homes.left.dial(homes.right.ticket(b"x" * 16))
+    homes.world.run_for(5.0)
+    assert homes.left.established == {}
+    assert homes.right.events == []
+    assert homes.right.machine.drops["signal: hello of somebody we do not admit"] >= 1
+    homes.world.run_for(20.0)
+    assert "did not answer" in homes.left.closed[link].reason
+
+
+def test_both_dial_at_once_and_one_connection_remains():
+    homes = TwoHomes()
+    admission = Admission(secret=SECRET)
+    homes.left.machine._door._admission = admission
+    one = homes.left.dial(homes.right.ticket(SECRET))
+    other = homes.right.dial(homes.left.ticket(SECRET))
+    homes.world.run_for(3.0)
+    assert homes.left.final(one) in homes.left.established
+    assert homes.right.final(other) in homes.right.established
+    assert len(homes.left.established) == len(homes.right.established) == 1
+    assert homes.left.is_direct(one)
+
+
+def test_closing_tells_the_peer():
+    homes = TwoHomes()
+    link = homes.dial()
+    homes.world.run_for(1.0)
+    homes.left.close(link)
+    homes.world.run_for(5.0)
+    assert homes.right.closed[homes.right_link].by_peer
+    assert len(homes.left.machine._links) == len(homes.right.machine._links) == 0
+
+
+def test_an_idle_connection_sends_nothing():
+    homes = TwoHomes()
+    homes.dial()
+    homes.world.run_for(120.0)
+    homes.world.trace.lines.clear()
+    homes.world.run_for(50.0)
+    assert [line for line in homes.world.trace.lines if " send " in line] == []
+
+
+def test_the_same_seed_gives_the_same_punch():
+    def story(seed):
+        homes = TwoHomes(seed=seed)
+        link = homes.dial()
+        homes.world.run_for(1.0)
+        return homes.left.story(link)
+
+    assert [line.split(" ", 1)[1][:20] for line in story(5)] == [
+        line.split(" ", 1)[1][:20] for line in story(5)
+    ]
