@@ -1,5 +1,6 @@
 """What every lab test needs: the tools, or a word on which are missing."""
 
+import functools
 import os
 
 import pytest
@@ -7,11 +8,19 @@ import pytest
 from peerway.lab.laboratory import LabUnavailable, require_lab
 
 
-@pytest.fixture(scope="session", autouse=True)
-def lab_is_available():
+@functools.cache
+def what_is_missing() -> str:
     try:
         require_lab("turnserver", "turnutils_natdiscovery")
     except LabUnavailable as error:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        return str(error)
+    return ""
+
+
+@pytest.fixture(autouse=True)
+def lab_is_available(request):
+    if request.node.get_closest_marker("lab") is None or not what_is_missing():
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(what_is_missing())
+    pytest.skip(what_is_missing())

@@ -11,6 +11,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from peerway.lab.delay import DelayLine
+    from peerway.lab.seat import Seat
 
 Endpoint = tuple[str, int]
 RECEIVE_SIZE = 65536
@@ -84,7 +85,26 @@ class Bench(contextlib.AsyncExitStack):
         super().__init__()
         self.inboxes: dict[str, Inbox] = {}
         self.delays: list[DelayLine] = []
+        self._seat: Seat | None = None
 
     def inbox(self, name: str) -> Inbox:
         """The socket opened under that name; KeyError where there is none."""
         return self.inboxes[name]
+
+    @property
+    def seat(self) -> Seat:
+        """The open node; RuntimeError where there is none."""
+        if self._seat is None:
+            raise RuntimeError("no node is open here")
+        return self._seat
+
+    def take_seat(self, seat: Seat) -> None:
+        """Keep this node."""
+        self._seat = seat
+
+    async def leave_seat(self) -> Seat | None:
+        """Close the open node and give it back; None where there is none."""
+        seat, self._seat = self._seat, None
+        if seat is not None:
+            await seat.close()
+        return seat

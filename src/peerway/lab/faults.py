@@ -77,9 +77,10 @@ class Faults:
         one, other = self._topology.home_of(left), self._topology.home_of(right)
         await self._each((one.core, other.core), "fault-cut", [])
 
-    async def limit_size(self, size: int, *routers: str) -> None:
+    async def limit_size(self, size: int, *routers: str, udp_only: bool = False) -> None:
         """Silently drop IP packets longer than `size` bytes: a black hole. 0 ends it."""
-        await self._each(routers, "fault-size", [f"meta length > {size} drop"] if size else [])
+        protocol = "meta l4proto udp " if udp_only else ""
+        await self._each(routers, "fault-size", [f"{protocol}meta length > {size} drop"] if size else [])
 
     async def unplug(self, host: str, device: str = "eth0") -> None:
         """Take a host's device down; its routes go with it."""

@@ -13,10 +13,11 @@ import msgspec
 from peerway.lab.bench import Bench
 from peerway.lab.delay import Delay
 from peerway.lab.messages import Reply, Request, line
+from peerway.lab.orders import NodeOrder
 from peerway.lab.pipes import read_lines, standard_streams
 from peerway.lab.sockets import SocketOrder
 
-_ORDERS = msgspec.json.Decoder(SocketOrder | Delay)
+_ORDERS = msgspec.json.Decoder(SocketOrder | NodeOrder | Delay)
 
 
 async def work(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bench: Bench) -> None:

@@ -1,0 +1,149 @@
+"""Orders that need a node: to open one, to dial, to talk, to tell; and the server's.
+
+Times in answers are on the clock all machines of a lab share (`peerway.io.clock`), in seconds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from peerway.lab.bench import Bench
+from peerway.lab.seat import Seat
+from peerway.server import Server
+
+DIAL_PATIENCE_S = 30.0
+
+
+class Served(msgspec.Struct, frozen=True):
+    """The relay's URL, and the server's further STUN addresses."""
+
+    url: str
+    stun: tuple[str, ...]
+
+
+class Serve(msgspec.Struct, frozen=True, tag="serve"):
+    """Run relay and STUN on these addresses until the worker ends; the first is the relay's name."""
+
+    ips: tuple[str, ...]
+    tls: bool = False
+
+    async def perform(self, bench: Bench) -> Served:
+        server = Server(host=self.ips, public_host=self.ips[0], tls="self-signed" if self.tls else None)
+        await bench.enter_async_context(server)
+        return Served(server.url, tuple(f"{ip}:{server.stun_port}" for ip in self.ips[1:]))
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """Who the node is, and what others dial it with."""
+
+    node_id: str
+    ticket: str
+
+
+class OpenNode(msgspec.Struct, frozen=True, tag="open-node"):
+    """Open a fresh node whose relay stands, in place of the one there was."""
+
+    relays: tuple[str, ...]
+    stun: tuple[str, ...]
+
+    async def perform(self, bench: Bench) -> Opened:
+        await bench.leave_seat()
+        seat = Seat(self.relays, self.stun)
+        bench.take_seat(seat)
+        await seat.open()
+        return Opened(str(seat.node.node_id), seat.node.ticket())
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """What a node had sent when it was closed."""
+
+    probes_sent: int
+
+
+class CloseNode(msgspec.Struct, frozen=True, tag="close-node"):
+    """Close the node, if there is one."""
+
+    async def perform(self, bench: Bench) -> Closed:
+        seat = await bench.leave_seat()
+        return Closed(seat.node.probes_sent if seat else 0)
+
+
+class Dialled(msgspec.Struct, frozen=True):
+    """Whom a dial reached, when it began, and when the first byte came back."""
+
+    peer: str
+    begun: float
+    first_byte: float
+
+
+class Dial(msgspec.Struct, frozen=True, tag="dial"):
+    """Connect to a ticket's node and have one byte echoed."""
+
+    ticket: str
+
+    async def perform(self, bench: Bench) -> Dialled:
+        return Dialled(*await bench.seat.dial(self.ticket))
+
+
+class Way(msgspec.Struct, frozen=True):
+    """The path in use: its kind ("" for none), the other end, and since when."""
+
+    kind: str
+    remote: str
+    since: float
+
+
+class AwaitPath(msgspec.Struct, frozen=True, tag="await-path"):
+    """Wait until data to a peer travels `kind`; the answer's kind tells whether it came to that."""
+
+    peer: str
+    kind: str
+    patience_s: float
+
+    async def perform(self, bench: Bench) -> Way:
+        conversation = await bench.seat.conversation(self.peer, self.patience_s)
+        reached = await conversation.path_of_kind(self.kind, self.patience_s)
+        change = reached or (conversation.changes[-1] if conversation.changes else None)
+        return Way(change.kind, change.remote, change.at) if change else Way("", "", 0.0)
+
+
+class Transferred(msgspec.Struct, frozen=True):
+    """What came back from the peer's echo; `longest_wait_ms` between two arrivals."""
+
+    size: int
+    equal: bool
+    longest_wait_ms: float
+
+
+class Transfer(msgspec.Struct, frozen=True, tag="transfer"):
+    """Send to a peer's echo for some seconds, or `limit` bytes (0: none), and compare."""
+
+    peer: str
+    seconds: float
+    chunk: int = 10_000
+    pause_s: float = 0.02
+    limit: int = 0
+
+    async def perform(self, bench: Bench) -> Transferred:
+        conversation = await bench.seat.conversation(self.peer, DIAL_PATIENCE_S)
+        carried = await conversation.carry(self.seconds, self.chunk, self.pause_s, self.limit)
+        return Transferred(carried.size, carried.equal, carried.longest_wait_s * 1000)
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What happened to a connection's paths, a line each: seconds since the dial, and what."""
+
+    lines: tuple[str, ...]
+
+
+class Tell(msgspec.Struct, frozen=True, tag="tell"):
+    """Tell the path history of the connection with a peer."""
+
+    peer: str
+
+    async def perform(self, bench: Bench) -> Told:
+        conversation = await bench.seat.conversation(self.peer, DIAL_PATIENCE_S)
+        return Told(tuple(f"{at:8.3f} {event}" for at, event in conversation.connection.history))
+
+
+NodeOrder = Serve | OpenNode | CloseNode | Dial | AwaitPath | Transfer | Tell
