@@ -70,7 +70,7 @@ class Driver:
         self.events: deque[tuple[float, Event]] = deque(maxlen=EVENTS_KEPT)
         self.streams: dict[str, ByteStream] = {}
         self._world = world
-        self._host = host
+        self.host = host
         self._on_event = on_event
         self._draining = False
         self._alarm: float | None = None
@@ -83,7 +83,7 @@ class Driver:
         if method is not None:
             self.call(lambda now: method(*arguments, now))
         elif verb not in OPTIONAL_INPUTS:
-            raise ContractError(f"{type(self.machine).__name__} on {self._host.name} has no {verb}")
+            raise ContractError(f"{type(self.machine).__name__} on {self.host.name} has no {verb}")
 
     def call(self, action: Callable[[float], object]) -> None:
         """Do something with the machine: `action(now)`, then drain."""
@@ -109,27 +109,27 @@ class Driver:
 
     def _counted(self, count: int) -> int:
         if count >= OUTPUTS_LIMIT:
-            raise ContractError(f"{self._host.name}: more than {OUTPUTS_LIMIT} outputs after one input")
+            raise ContractError(f"{self.host.name}: more than {OUTPUTS_LIMIT} outputs after one input")
         return count + 1
 
     def _output(self, output: Output) -> None:
         if isinstance(output, StreamWrite):
             if stream := self.streams.get(output.stream):
                 stream.write(output.data)
-        elif error := self._host.send(output, self):
+        elif error := self.host.send(output, self):
             self.tell("transmit_failed", output, error)
 
     def _event(self, event: Event) -> None:
         self.events.append((self._world.now, event))
-        self._world.log(self._host.name, describe(event))
+        self._world.log(self.host.name, describe(event))
         match event:
             case OpenStream(stream, url):
-                self._host.open_stream(stream, url, self)
+                self.host.open_stream(stream, url, self)
             case CloseStream(stream):
                 if end := self.streams.pop(stream, None):
                     end.close()
             case Resolve(name):
-                ips = self._world.names.get(name, ())
+                ips = self._world.resolve(name)
                 self._world.after(RESOLVE_S, self.tell, "resolved", name, ips)
             case _ if self._on_event is not None:
                 self._on_event(event, self._world.now)
@@ -139,7 +139,7 @@ class Driver:
             return
         now = self._world.now
         if deadline.at < now:
-            raise ContractError(f"{self._host.name} at {now:.6f}: a deadline in the past: {deadline}")
+            raise ContractError(f"{self.host.name} at {now:.6f}: a deadline in the past: {deadline}")
         # a later deadline needs no new alarm: the earlier one rings and finds it
         if self._alarm is None or deadline.at < self._alarm:
             self._alarm = deadline.at
@@ -156,5 +156,5 @@ class Driver:
         self._calls = self._calls + 1 if self._called_at == self._world.now else 1
         self._called_at = self._world.now
         if self._calls > CALLS_AT_ONE_MOMENT_LIMIT:
-            raise ContractError(f"{self._host.name} at {self._called_at:.6f}: a busy loop: {deadline}")
+            raise ContractError(f"{self.host.name} at {self._called_at:.6f}: a busy loop: {deadline}")
         self.call(self.machine.handle_timeout)

@@ -10,18 +10,25 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from peerway.core.machine import Datagram, Event, InterfaceAddress, Machine, Transmit, UdpAddress
+from peerway.core.relay.url import RelayUrl
 from peerway.sim.driver import RESOLVE_S, ContractError, Driver
-from peerway.sim.network import Link, LinkQuality, Packet, Router, stream_route
+from peerway.sim.network import (
+    Link,
+    LinkQuality,
+    NetworkNode,
+    Packet,
+    Router,
+    stream_delay,
+    stream_route,
+)
 from peerway.sim.stream import BROKEN_AFTER_S, stream_pair
 from peerway.sim.world import World
 
 EPHEMERAL_PORTS = (49152, 65536)
 DEFAULT_TTL = 64
 COALESCED_LIMIT = 64  # datagrams handed over at once, as Linux does
-DEFAULT_PORTS = {"http": 3340, "https": 443}
 LAN_QUALITY = LinkQuality(delay_s=0.001)
 WILDCARDS = ("0.0.0.0", "::")
 
@@ -36,6 +43,29 @@ class _Socket:
 class _Attachment:
     address: InterfaceAddress
     link: Link
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """A stream that is still to be connected."""
+
+    driver: Driver
+    name: str
+
+    @property
+    def wanted(self) -> bool:
+        return self.driver.streams.get(self.name) is self
+
+    def write(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def fail(self, error: str) -> None:
+        if self.wanted:
+            del self.driver.streams[self.name]
+            self.driver.tell("stream_closed", self.name, error)
 
 
 class Host:
@@ -57,6 +87,10 @@ class Host:
     def addresses(self) -> tuple[InterfaceAddress, ...]:
         """The addresses of all interfaces, in the order they were attached."""
         return tuple(attachment.address for attachment in self._attachments)
+
+    def link(self, interface: str = "eth0") -> Link:
+        """The link of an interface; `StopIteration` when there is no such."""
+        return next(a.link for a in self._attachments if a.address.interface == interface)
 
     def attach(
         self,
@@ -110,7 +144,7 @@ class Host:
         listen: Iterable[int] = (),
         on_event: Callable[[Event, float], None] | None = None,
     ) -> Driver:
-        """Run `machine` with `sockets` (None: all that are nobody's yet), listening for streams at ports `listen`."""
+        """Run `machine` with `sockets` (None: all that are nobody's), and streams to the ports `listen`."""
         driver = Driver(self.world, self, machine, on_event)
         self._drivers.append(driver)
         free = [bound for bound, socket in self._sockets.items() if socket.driver is None]
@@ -215,38 +249,35 @@ class Host:
 
     def open_stream(self, stream: str, url: str, driver: Driver) -> None:
         """Look up the host of `url`, connect, and tell the machine `stream_opened` or `stream_closed`."""
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
-        try:
-            ips: tuple[str, ...] = (str(ipaddress.ip_address(host)),)
-            wait = 0.0
-        except ValueError:
-            ips = self.world.names.get(host, ())
-            wait = RESOLVE_S
-        self.world.after(wait, self._connect, stream, driver, ips, port)
+        target = RelayUrl.parse(url)
+        ips = self.world.resolve(target.host)
+        wait = 0.0 if ips == (target.host,) else RESOLVE_S
+        attempt = _Attempt(driver, stream)
+        driver.streams[stream] = attempt
+        self.world.after(wait, self._connect, attempt, ips, target.port)
 
-    def _connect(self, stream: str, driver: Driver, ips: tuple[str, ...], port: int) -> None:
-        if not ips:
-            driver.tell("stream_closed", stream, "name not found")
+    def _connect(self, attempt: _Attempt, ips: tuple[str, ...], port: int) -> None:
+        if not attempt.wanted:
             return
-        for ip in ips:
-            attachment = self._attachment_towards(ip)
-            route = stream_route(attachment.link, attachment.address.ip, ip) if attachment else None
-            if route is not None:
-                break
-        else:
-            self.world.after(BROKEN_AFTER_S, driver.tell, "stream_closed", stream, "timed out")
+        if not ips:
+            attempt.fail("name not found")
+            return
+        route = next((found for ip in ips if (found := self._stream_route(ip)) is not None), None)
+        delay = stream_delay(route[0]) if route is not None else None
+        if route is None or delay is None:
+            self.world.after(BROKEN_AFTER_S, attempt.fail, "timed out")
             return
         links, seen_ip, far = route
         assert isinstance(far, Host)
         listener = far._listeners.get(port)
-        client, server = stream_pair(self.world, links, driver, stream, listener or driver, far.name)
-        delay = client.delay()
-        if delay is None:
-            self.world.after(BROKEN_AFTER_S, driver.tell, "stream_closed", stream, "timed out")
-        elif listener is None:
-            self.world.after(2 * delay, driver.tell, "stream_closed", stream, "connection refused")
-        else:
-            driver.streams[stream] = client
-            self.world.after(delay, server.accepted, seen_ip)
-            self.world.after(2 * delay, client.opened)
+        if listener is None:
+            self.world.after(2 * delay, attempt.fail, "connection refused")
+            return
+        driver, name = attempt.driver, attempt.name
+        driver.streams[name], server = stream_pair(self.world, links, driver, name, listener, far.name)
+        self.world.after(delay, server.accepted, seen_ip)
+        self.world.after(2 * delay, server.peer.opened)
+
+    def _stream_route(self, ip: str) -> tuple[list[Link], str, NetworkNode] | None:
+        attachment = self._attachment_towards(ip)
+        return stream_route(attachment.link, attachment.address.ip, ip) if attachment else None

@@ -8,7 +8,7 @@ every router takes one off their TTL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -241,3 +241,9 @@ def stream_route(first: Link, source_ip: str, ip: str) -> tuple[list[Link], str,
     if len(links) < 2 or isinstance(end, Router):
         return None
     return links, source_ip, end
+
+
+def stream_delay(links: Sequence[Link]) -> float | None:
+    """Seconds for a piece of a byte stream over all of `links`; None while one is down."""
+    delays = [delay for link in links if (delay := link.stream_delay()) is not None]
+    return sum(delays) if len(delays) == len(links) else None

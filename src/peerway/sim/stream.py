@@ -1,17 +1,18 @@
 """Byte streams: reliable, in order, late.
 
 What the ends of a TCP connection see of it: a piece takes the delays of the links, a loss
-costs a retransmission, a rate makes the writer wait, a link that stays down breaks it.
-Pieces are cut anew on the way, as TCP does. A NAT is crossed as if its mapping never died.
+costs a retransmission, a rate makes the writer wait, a link that stays down breaks it for
+whoever writes. Pieces are cut anew on the way, as TCP does. A NAT is crossed as if its
+mapping never died.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from peerway.sim.driver import Driver
-from peerway.sim.network import RETRANSMISSION_S, Link
+from peerway.sim.network import RETRANSMISSION_S, Link, stream_delay
 from peerway.sim.trace import fingerprint
 from peerway.sim.world import World
 
@@ -60,15 +61,10 @@ class StreamEnd:
             if not self._pump_due:
                 self._pump()
 
-    def delay(self) -> float | None:
-        """Seconds a piece takes from here to the peer; None while there is no way."""
-        delays = [link.stream_delay() for link in self._links]
-        return None if None in delays else sum(delay for delay in delays if delay is not None)
-
     def _pump(self) -> None:
         self._pump_due = False
         while self._open and (self._waiting or self._closing):
-            delay = self.delay()
+            delay = stream_delay(self._links)
             if delay is None:
                 self._stall()
                 return
@@ -99,16 +95,16 @@ class StreamEnd:
         if now - self._stalled_since < BROKEN_AFTER_S:
             self._pump_after(RETRANSMISSION_S)
             return
-        self.ended("timed out")
-        self.peer.ended("timed out")
+        self.ended("timed out")  # the peer hears nothing of it: there is no way to tell it
 
-    def _schedule_arrival(self, seconds: float, action: object, argument: object) -> None:
-        assert callable(action)
+    def _schedule_arrival(self, seconds: float, action: Callable[..., None], argument: str | bytes) -> None:
         self._last_arrival = max(self._last_arrival, self._world.now + seconds)
         self._world.at(self._last_arrival, action, argument)
 
     def arrived(self, data: bytes) -> None:
-        """`data` came from the peer."""
+        """`data` came from the peer; an end that is gone answers with a reset."""
+        if not self._open and (delay := stream_delay(self._links)) is not None:
+            self._schedule_arrival(delay, self.peer.ended, "connection reset")
         cut = self._rng.randrange(len(data)) if data and self._rng.random() < 0.25 else 0
         for piece in (data[:cut], data[cut:]):
             if piece and self._open and not self._closing:

@@ -10,6 +10,7 @@ same seed gives the same trace, byte for byte.
 from __future__ import annotations
 
 import heapq
+import ipaddress
 import random
 from collections.abc import Callable
 
@@ -35,6 +36,13 @@ class World:
     def rng(self, name: str) -> random.Random:
         """A generator of its own for the thing called `name`."""
         return random.Random(f"{self.seed}/{name}")
+
+    def resolve(self, name: str) -> tuple[str, ...]:
+        """The addresses of a host by name, or of one that is an address itself; () for an unknown name."""
+        try:
+            return (str(ipaddress.ip_address(name)),)
+        except ValueError:
+            return self.names.get(name, ())
 
     def at(self, time: float, action: Callable[..., None], *arguments: object) -> None:
         """Call `action(*arguments)` when the clock reads `time`, or as soon as it can be if that is past."""

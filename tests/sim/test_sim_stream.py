@@ -1,0 +1,177 @@
+"""Byte streams: in order, whole, late; refused, broken, closed."""
+
+import random
+
+import pytest
+from tests.sim.toy_machines import Answerer, Caller
+
+from peerway.sim.host import Host
+from peerway.sim.network import LinkQuality, Router
+from peerway.sim.topology import pair
+from peerway.sim.world import World
+
+URL = "http://server.test:3340"
+
+
+def client_and_server(**quality):
+    world = World(1)
+    world.names["server.test"] = ("203.0.113.10",)
+    core = Router(world, "core")
+    client, server = Host(world, "client"), Host(world, "server")
+    link = client.attach(core, "192.0.2.1/24", quality=LinkQuality(**{"delay_s": 0.04, **quality}))
+    server.attach(core, "203.0.113.10/24", quality=LinkQuality(delay_s=0.01))
+    answerer = Answerer()
+    answerer.driver = server.run(answerer, listen=[3340])
+    caller = Caller()
+    return world, client.run(caller), answerer, link
+
+
+def call(driver, action):
+    driver.call(lambda now: action(driver.machine))
+
+
+def test_stream_opens_after_one_round_trip_and_carries_both_ways():
+    world, client, answerer, _ = client_and_server()
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    stream = answerer.inputs[0][1]
+    assert answerer.inputs == [("accepted", stream, "192.0.2.1", 0.07)]
+    assert client.machine.inputs == [("opened", "s", 0.12)]
+    call(client, lambda machine: machine.write(b"hello"))
+    world.run_for(0.0999)
+    assert (answerer.received, client.machine.received) == (b"hello", b"")
+    world.run_for(0.0002)
+    assert client.machine.received == b"hello"
+
+
+def test_address_in_the_url_needs_no_name():
+    world, client, _, _ = client_and_server()
+    call(client, lambda machine: machine.open("http://203.0.113.10:3340"))
+    world.run_for(1.0)
+    assert client.machine.inputs == [("opened", "s", 0.1)]
+
+
+def test_bytes_arrive_whole_and_in_order_through_loss_and_jitter():
+    world, client, answerer, _ = client_and_server(loss=0.3, jitter_s=0.1)
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(10.0)
+    sent = random.Random(1).randbytes(50_000)
+    for start in range(0, len(sent), 500):
+        call(client, lambda machine, start=start: machine.write(sent[start : start + 500]))
+    world.run_for(60.0)
+    assert answerer.received == sent
+    assert client.machine.received == sent
+
+
+def test_writes_do_not_arrive_in_the_pieces_they_were_made_in():
+    world, client, answerer, _ = client_and_server()
+    pieces = []
+    answerer.stream_data = lambda stream, data, now: pieces.append(data)
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    for _ in range(20):
+        call(client, lambda machine: machine.write(b"0123456789"))
+    world.run_for(1.0)
+    assert len(pieces) > 20
+    assert b"".join(pieces) == b"0123456789" * 20
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "at"),
+    [
+        ("http://nobody.test:3340", "name not found", 0.02),
+        ("http://server.test:9", "connection refused", 0.12),
+        ("http://203.0.113.99:3340", "timed out", 15.0),
+    ],
+)
+def test_stream_that_cannot_be_opened_says_why(url, error, at):
+    world, client, _, _ = client_and_server()
+    call(client, lambda machine: machine.open(url))
+    world.run_for(60.0)
+    assert client.machine.inputs == [("closed", "s", error, at)]
+
+
+def test_close_flushes_and_is_seen_by_the_other_end_alone():
+    world, client, answerer, _ = client_and_server()
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    call(client, lambda machine: (machine.write(b"last words"), machine.close()))
+    world.run_for(1.0)
+    assert answerer.received == b"last words"
+    assert answerer.inputs[1:] == [("closed", answerer.inputs[0][1], "", 1.05)]
+    assert client.machine.inputs == [("opened", "s", 0.12)]
+    assert client.machine.received == b""
+
+
+def test_stream_given_up_while_it_is_made_is_never_opened():
+    world, client, answerer, _ = client_and_server()
+    call(client, lambda machine: machine.open(URL))
+    call(client, lambda machine: machine.close())
+    world.run_for(1.0)
+    assert (client.machine.inputs, answerer.inputs) == ([], [])
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(0.06)
+    call(client, lambda machine: machine.close())
+    world.run_for(1.0)
+    assert client.machine.inputs == []
+    assert [entry[0] for entry in answerer.inputs] == ["accepted", "closed"]
+
+
+def test_server_sees_the_outermost_address():
+    topology = pair("edm", "udp-blocked", seed=1)
+    answerer = Answerer()
+    topology.server.run(answerer, listen=[3340])
+    for host in (topology.left, topology.right):
+        call(host.run(Caller()), lambda machine: machine.open(URL))
+    topology.world.run_for(1.0)
+    assert [entry[2] for entry in answerer.inputs] == ["198.51.100.1", "192.0.2.1"]
+
+
+@pytest.mark.parametrize("kind", ["firewall", "eim-eif"])
+def test_no_stream_comes_in_from_outside(kind):
+    topology = pair(kind, "open", seed=1)
+    answerer = Answerer()
+    topology.left.run(answerer, listen=[3340])
+    driver = topology.right.run(Caller())
+    call(driver, lambda machine: machine.open("http://198.51.100.1:3340"))
+    topology.world.run_for(60.0)
+    assert driver.machine.inputs == [("closed", "s", "timed out", 15.0)]
+    assert answerer.inputs == []
+
+
+def test_short_outage_delays_and_a_long_one_breaks_it_for_who_writes():
+    world, client, answerer, link = client_and_server()
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    link.up = False
+    call(client, lambda machine: machine.write(b"late"))
+    world.run_for(10.0)
+    assert answerer.received == b""
+    link.up = True
+    world.run_for(1.0)
+    assert answerer.received == client.machine.received == b"late"
+    link.up = False
+    call(client, lambda machine: machine.write(b"never"))
+    world.run_for(20.0)
+    assert [entry[::2] for entry in client.machine.inputs[1:]] == [("closed", "timed out")]
+    stream = answerer.inputs[0][1]
+    assert answerer.inputs[1:] == []
+    link.up = True
+    call(answerer.driver, lambda machine: machine.write(b"anybody there?", stream))
+    world.run_for(1.0)
+    assert [entry[::2] for entry in answerer.inputs[1:]] == [("closed", "connection reset")]
+    assert client.machine.received == b"late"
+
+
+def test_slow_stream_asks_its_writer_to_wait():
+    world, client, answerer, _ = client_and_server(rate=8_000_000.0)
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    for _ in range(300):
+        call(client, lambda machine: machine.write(bytes(1000)))
+    world.run_for(0.1)
+    assert client.machine.inputs[1:] == [("paused", "s")]
+    assert 40_000 <= len(answerer.received) <= 60_000
+    world.run_for(0.3)
+    assert client.machine.inputs[1:] == [("paused", "s"), ("resumed", "s")]
+    assert len(answerer.received) == 300_000
