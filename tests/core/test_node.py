@@ -115,6 +115,24 @@ def test_both_dial_at_once_and_one_connection_remains():
     assert homes.left.is_direct(one)
 
 
+def test_the_first_flight_counts_when_it_arrives_in_one_read_with_the_hello():
+    homes = TwoHomes()
+    forward = homes.right.machine.stream_data
+    read: list[tuple[str, bytes]] = []
+
+    def gather(stream, data, now):
+        read.append((stream, data))
+        if len(read) == 3:
+            forward(stream, b"".join(data for _, data in read), now)
+            homes.right.machine.stream_data = forward
+
+    homes.right.machine.stream_data = gather
+    dialled_at = homes.world.now
+    link = homes.dial()
+    assert len(read) == 3
+    assert homes.left.established[link] - dialled_at < 0.1
+
+
 def test_closing_tells_the_peer():
     homes = TwoHomes()
     link = homes.dial()

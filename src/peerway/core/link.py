@@ -276,6 +276,11 @@ class Link(Composite[str]):
         self._touch("quic")
         self._settle(now)
 
+    @property
+    def connection_ids(self) -> tuple[bytes, ...]:
+        """The QUIC connection ids whose packets belong to this link now."""
+        return self._quic.connection_ids
+
     def open_stream(self, now: float) -> int:
         """A new stream to the peer; its number."""
         stream = self._quic.open_stream(now)

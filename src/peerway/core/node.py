@@ -432,6 +432,8 @@ class NodeMachine(Composite[ChildKey]):
     def _adopt_link(self, link: Link, index: int, pending_from: Address | None = None) -> int:
         number = self._links.add(link, index, pending_from)
         self._adopt(("link", number), link)
+        for connection_id in link.connection_ids:  # its first packets may come with the hello
+            self._links.issue(number, connection_id)
         return number
 
     def _remove_link(self, number: int, now: float) -> None:
