@@ -1,0 +1,1 @@
+"""Streams between two nodes over QUIC, whatever path carries its datagrams."""

@@ -1,0 +1,337 @@
+"""The transport of production: QUIC by qh3.
+
+One constant virtual address stands for the peer whatever way packets travel; datagrams have
+1,200 bytes and never more; liveness and idleness are the path agent's. TLS 1.3 with qh3's default
+key exchange, X25519MLKEM768, and an Ed25519 certificate that is compared by the session.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter, deque
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import lru_cache
+from types import TracebackType
+
+from qh3.quic import events as quic
+from qh3.quic.configuration import QuicConfiguration
+from qh3.quic.packet import QuicErrorCode
+from qh3.tls import SignatureAlgorithm
+
+from peerway.core.identity import SecretKey
+from peerway.core.machine import Event
+from peerway.core.quic.certificate import build_certificate, build_private_key, certified_key, pem
+from peerway.core.quic.credit import MAX_WINDOW
+from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
+from peerway.core.quic.qh3_connection import Connection, PlainConnection
+from peerway.core.quic.transport import (
+    HandshakeCompleted,
+    StopRequested,
+    StreamAborted,
+    StreamReceived,
+    TransportClosed,
+    TransportEnded,
+    group_segments,
+)
+
+ALPN = "peerway/1"
+DATAGRAM_BYTES = 1200
+MAX_REASON_BYTES = 256  # a longer one does not fit qh3's packets
+STREAM_WINDOW = MAX_WINDOW + (1 << 20)  # above our own credit, so that ours is always the one that binds
+CONNECTION_WINDOW = 48 << 20  # what gaps left by a hostile peer can make qh3 hold
+CACHED_CERTIFICATES = 8
+
+_PEER = ("192.0.2.1", 1)  # RFC 5737: an address nobody has
+_LONG_HEADER = 0x80
+_TYPE_BITS, _INITIAL, _RETRY = 0x30, 0x00, 0x30  # RFC 9000 17.2
+_KEPT_LABEL = "CLIENT_TRAFFIC_SECRET_0"  # NSS key log format
+
+_quiet: ContextVar[bool] = ContextVar("peerway_qh3_quiet", default=False)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return not _quiet.get()
+
+
+# qh3 logs what peers give as reasons, at WARNING; other users of qh3 in the process keep their logs
+logging.getLogger("quic").addFilter(_is_not_ours)
+
+
+class _SecretSink(io.StringIO):
+    """Keeps the one secret the session needs of those qh3 would write to a key log."""
+
+    secret = b""
+
+    def write(self, line: str) -> int:
+        label, _, rest = line.partition(" ")
+        if label == _KEPT_LABEL:
+            self.secret = bytes.fromhex(rest.split()[1])
+        return len(line)
+
+
+def _configure(sink: _SecretSink, *, is_client: bool) -> QuicConfiguration:
+    return QuicConfiguration(
+        alpn_protocols=[ALPN],
+        is_client=is_client,
+        idle_timeout=0,
+        max_datagram_size=DATAGRAM_BYTES,
+        probe_datagram_size=False,
+        max_data=CONNECTION_WINDOW,
+        max_stream_data=STREAM_WINDOW,
+        max_datagram_frame_size=0,
+        verify_mode=0,
+        signature_algorithms=[SignatureAlgorithm.ED25519],
+        secrets_log_file=sink,
+    )
+
+
+@lru_cache(maxsize=CACHED_CERTIFICATES)
+def _credentials(key: SecretKey) -> QuicConfiguration:
+    """A configuration that holds the node's certificate and key as qh3 wants them."""
+    loaded = QuicConfiguration(is_client=False)
+    loaded.load_cert_chain(
+        pem("CERTIFICATE", build_certificate(key)), pem("PRIVATE KEY", build_private_key(key))
+    )
+    return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    """Around every call into qh3: silences its log, and turns what it raises into an end."""
+
+    transport: Qh3Transport
+
+    def __enter__(self) -> None:
+        _quiet.set(True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        _quiet.set(False)
+        if error is None:
+            return False
+        # a panic in Rust arrives as a BaseException that is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            return False
+        self.transport._failed(type(error).__name__)
+        return True
+
+
+class Qh3Transport:
+    """See `StreamTransport`. Made by `dial` or `accept`."""
+
+    def __init__(self, connection: PlainConnection, sink: _SecretSink, *, is_client: bool) -> None:
+        self.drops: Counter[str] = Counter()
+        self._connection = connection
+        self._sink = sink
+        self._is_client = is_client
+        self._guard = _Guard(self)
+        self._events: deque[Event] = deque()
+        self._handshaking = True
+        self._started = is_client
+        self._closed = False
+        self._ended = False
+        self._pings = 0
+
+    @classmethod
+    def dial(cls, now: float) -> Qh3Transport:
+        """The client's end of a new connection."""
+        sink = _SecretSink()
+        connection = Connection(configuration=_configure(sink, is_client=True))
+        connection.connect(_PEER, now)
+        return cls(connection, sink, is_client=True)
+
+    @classmethod
+    def accept(cls, key: SecretKey, original_destination_connection_id: bytes, now: float) -> Qh3Transport:
+        """The server's end of the connection whose first datagram is addressed to that id."""
+        sink = _SecretSink()
+        configuration = _configure(sink, is_client=False)
+        loaded = _credentials(key)
+        configuration.certificate, configuration.private_key = loaded.certificate, loaded.private_key
+        connection = Connection(
+            configuration=configuration,
+            original_destination_connection_id=original_destination_connection_id,
+        )
+        return cls(connection, sink, is_client=False)
+
+    @property
+    def original_destination_connection_id(self) -> bytes:
+        """What the client's first datagram is addressed to."""
+        return self._connection.original_destination_connection_id
+
+    @property
+    def connection_ids(self) -> tuple[bytes, ...]:
+        """Our first id; on the server also the one the client made up."""
+        own = self._connection.host_cid
+        return (own,) if self._is_client else (self.original_destination_connection_id, own)
+
+    @property
+    def stream_limit(self) -> int:
+        """How many streams we may have opened since the beginning."""
+        return self._connection.max_concurrent_bidi_streams
+
+    def receive(self, data: bytes, segment_size: int, now: float) -> None:
+        """One datagram, or several that the kernel coalesced."""
+        if self._ended:
+            self.drops["quic: after the end"] += 1
+            return
+        with self._guard:
+            if self._handshaking:
+                step = segment_size or max(len(data), 1)
+                for start in range(0, len(data), step):
+                    self._receive_handshaking(data[start : start + step], now)
+            elif 0 < segment_size < len(data):
+                self._connection.receive_gro_buffer(data, segment_size, _PEER, now)
+            else:
+                self._connection.receive_datagram(data, _PEER, now)
+            self._collect()
+
+    def _receive_handshaking(self, datagram: bytes, now: float) -> None:
+        """Before keys protect it, a connection takes only what belongs to it."""
+        is_long = len(datagram) > 6 and bool(datagram[0] & _LONG_HEADER)
+        if is_long and not any(datagram[1:5]):
+            self.drops["quic: version negotiation"] += 1
+        elif is_long and datagram[0] & _TYPE_BITS == _RETRY:
+            self.drops["quic: retry"] += 1
+        elif not self._started and not (is_long and self._is_first(datagram)):
+            self.drops["quic: no connection yet"] += 1
+        else:
+            self._started = True
+            self._connection.receive_datagram(datagram, _PEER, now)
+
+    def _is_first(self, datagram: bytes) -> bool:
+        expected = self.original_destination_connection_id
+        addressed = datagram[6 : 6 + datagram[5]]
+        return datagram[0] & _TYPE_BITS == _INITIAL and addressed == expected
+
+    def handle_timeout(self, now: float) -> None:
+        """The deadline passed."""
+        if not self._ended:
+            with self._guard:
+                self._connection.handle_timer(now)
+                self._collect()
+
+    def transmits(self, now: float) -> list[tuple[bytes, ...]]:
+        """What QUIC wants to send now, in groups for one system call each."""
+        if not self._ended:
+            with self._guard:
+                return group_segments(self._connection.datagrams(now))
+        return []
+
+    def deadline(self) -> float | None:
+        """When qh3 wants `handle_timeout`."""
+        if not self._ended:
+            with self._guard:
+                return self._connection.get_timer()
+        return None
+
+    def next_event(self) -> Event | None:
+        """The next thing that happened."""
+        return self._events.popleft() if self._events else None
+
+    def send(self, stream: int, data: bytes | memoryview, fin: bool = False) -> None:
+        """Append to a stream. A failure ends the connection: a stream may not have a hole."""
+        if not self._closed:
+            with self._guard:
+                self._connection.send_stream_data(stream, data, fin)
+
+    def backlog(self, stream: int | None = None) -> int:
+        """Bytes that are in no datagram yet."""
+        if not self._closed:
+            with self._guard:
+                return self._connection.get_send_buffer_size(stream)
+        return 0
+
+    def reset(self, stream: int, code: int) -> None:
+        """Give up sending on a stream."""
+        if not self._closed:
+            with self._guard:
+                try:
+                    self._connection.reset_stream(stream, code)
+                except ValueError:
+                    self.drops["quic: reset of a stream that is over"] += 1
+
+    def stop(self, stream: int, code: int) -> None:
+        """Ask the peer to give up sending on a stream."""
+        if not self._closed:
+            with self._guard:
+                try:
+                    self._connection.stop_stream(stream, code)
+                except ValueError:
+                    self.drops["quic: stop of a stream that is over"] += 1
+
+    def ping(self) -> None:
+        """Send a PING frame."""
+        if not self._closed and not self._handshaking:
+            self._pings += 1
+            with self._guard:
+                self._connection.send_ping(self._pings)
+
+    def close(self, code: int, reason: str) -> None:
+        """Say goodbye with an application's code and reason."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._guard:
+            text = reason.encode()[:MAX_REASON_BYTES].decode("utf-8", "ignore")
+            self._connection.close(error_code=code, reason_phrase=text)
+            if not self._started:
+                self._end()
+
+    def peer_certificate_key(self) -> bytes | None:
+        """The key in the server's certificate; qh3 has checked that the server holds it."""
+        with self._guard:
+            certificate = self._connection.get_peercert()
+            return None if certificate is None else certified_key(certificate.public_bytes())
+        return None
+
+    def take_binding_secret(self) -> bytes:
+        """TLS's client traffic secret."""
+        secret, self._sink.secret = self._sink.secret, b""
+        return secret
+
+    def _collect(self) -> None:
+        """Translate qh3's events, and see whether the connection is over."""
+        while (event := self._connection.next_event()) is not None:
+            if isinstance(event, quic.StreamDataReceived):
+                self._events.append(StreamReceived(event.stream_id, event.data, event.end_stream))
+            elif isinstance(event, quic.StreamReset):
+                self._events.append(StreamAborted(event.stream_id, event.error_code))
+            elif isinstance(event, quic.StopSendingReceived):
+                self._events.append(StopRequested(event.stream_id, event.error_code))
+            elif isinstance(event, quic.ConnectionIdIssued):
+                self._events.append(ConnectionIdIssued(event.connection_id))
+            elif isinstance(event, quic.ConnectionIdRetired):
+                self._events.append(ConnectionIdRetired(event.connection_id))
+            elif isinstance(event, quic.HandshakeCompleted):
+                self._handshaking = False
+                self._events.append(HandshakeCompleted())
+            elif isinstance(event, quic.ConnectionTerminated):
+                self._note_close(event, by_peer=True)
+                self._end()
+        if not self._closed and (seen := self._connection.close_seen()) is not None:
+            self._note_close(seen[0], by_peer=seen[1])
+
+    def _note_close(self, over: quic.ConnectionTerminated, *, by_peer: bool) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        is_application = over.frame_type is None
+        self._events.append(
+            TransportClosed(over.error_code, over.reason_phrase or "", by_peer, is_application)
+        )
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._events.append(TransportEnded())
+
+    def _failed(self, kind: str) -> None:
+        """qh3 raised: it cannot be trusted with this connection any more."""
+        self.drops[f"quic: failed with {kind}"] += 1
+        if not self._closed:
+            self._closed = True
+            self._events.append(TransportClosed(QuicErrorCode.INTERNAL_ERROR, kind, False, False))
+        self._end()

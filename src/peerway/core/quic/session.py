@@ -1,0 +1,401 @@
+"""Streams with one peer, proven to be who it says: the machine over a `StreamTransport`.
+
+    client:  HANDSHAKING -> (the certificate carries the key dialled; sends Auth)     -> ESTABLISHED
+    server:  HANDSHAKING -> (the handshake is done) AUTHENTICATING -> (Auth is right) -> ESTABLISHED
+    any state -> CLOSED (SessionClosed) -> ENDED (SessionEnded)
+
+QUIC keeps no order between streams, so what arrives on others before the client's Auth is held,
+within bounds a client that keeps to the rules cannot exceed, and nothing of it reaches the
+application before the signature is checked.
+
+Transmits carry `VIRTUAL_ADDRESS`; the parent puts the address of the best path in its place.
+Transmits are made while they are polled, so that many small writes share packets.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from peerway.core.identity import NodeId, SecretKey
+from peerway.core.machine import Deadline, Event, Leaf, Output, Transmit, UdpAddress, WireError
+from peerway.core.quic import authentication, control
+from peerway.core.quic.admission import Admission, StreamEvent
+from peerway.core.quic.control import Auth, ControlMessage, ControlReader, CreditWanted, Delivered, Grant
+from peerway.core.quic.errors import APPLICATION_CODES, PeerViolation, SessionCode, StreamMisuse
+from peerway.core.quic.events import (
+    ConnectionIdIssued,
+    ConnectionIdRetired,
+    SessionClosed,
+    SessionEnded,
+    SessionEstablished,
+    StreamClosed,
+    StreamOpened,
+    StreamReadable,
+    StreamReset,
+    StreamStopped,
+    StreamWritable,
+)
+from peerway.core.quic.qh3_transport import Qh3Transport
+from peerway.core.quic.streams import CONTROL_STREAM, Streams
+from peerway.core.quic.transport import (
+    HandshakeCompleted,
+    StreamAborted,
+    StreamReceived,
+    StreamTransport,
+    TransportClosed,
+    TransportEnded,
+    TransportFactory,
+)
+
+__all__ = [
+    "ConnectionIdIssued",
+    "ConnectionIdRetired",
+    "QuicSession",
+    "SessionClosed",
+    "SessionEnded",
+    "SessionEstablished",
+    "StreamClosed",
+    "StreamOpened",
+    "StreamReadable",
+    "StreamReset",
+    "StreamStopped",
+    "StreamWritable",
+]
+
+VIRTUAL_ADDRESS = UdpAddress("192.0.2.1", 1)
+HANDSHAKE_TIMEOUT_S = 30.0
+TIMER_FLOOR_S = 0.001  # QUIC paces by the microsecond; waking that often would send packets one by one
+MAX_CONTROL_BACKLOG = 1 << 20  # a peer that takes streams but never control messages is cut off
+MAX_REASON_CHARACTERS = 256
+
+
+class State(Enum):
+    """Where a session stands; see the module's text."""
+
+    HANDSHAKING = auto()
+    AUTHENTICATING = auto()
+    ESTABLISHED = auto()
+    CLOSED = auto()
+    ENDED = auto()
+
+
+class QuicSession(Leaf):
+    """One end of a session; made by `dial` or `accept`."""
+
+    def __init__(
+        self, transport: StreamTransport, key: SecretKey, peer: NodeId, now: float, *, is_client: bool
+    ) -> None:
+        super().__init__()
+        self.peer = peer
+        self.state = State.HANDSHAKING
+        self.drops = transport.drops
+        self._transport = transport
+        self._key = key
+        self._is_client = is_client
+        self._now = now
+        self._dirty = True
+        self._control = ControlReader()
+        self._messages: dict[tuple[type[ControlMessage], int], ControlMessage] = {}
+        self._streams = Streams(transport, self._tell, self._emit, is_client=is_client)
+        self._admission = Admission(key.node_id, peer)
+        self._connection_ids: dict[bytes, None] = {}
+        for connection_id in transport.connection_ids:
+            self._issue(ConnectionIdIssued(connection_id))
+        self._timers.set("handshake", now + HANDSHAKE_TIMEOUT_S, "quic: give up the handshake")
+
+    @classmethod
+    def dial(
+        cls, key: SecretKey, peer: NodeId, now: float, transports: TransportFactory = Qh3Transport
+    ) -> QuicSession:
+        """The client's end of a new session with `peer`."""
+        return cls(transports.dial(now), key, peer, now, is_client=True)
+
+    @classmethod
+    def accept(
+        cls,
+        key: SecretKey,
+        expected_peer: NodeId,
+        original_destination_connection_id: bytes,
+        now: float,
+        transports: TransportFactory = Qh3Transport,
+    ) -> QuicSession:
+        """The server's end of the dial that `expected_peer` announced with that connection id."""
+        transport = transports.accept(key, original_destination_connection_id, now)
+        return cls(transport, key, expected_peer, now, is_client=False)
+
+    @property
+    def original_destination_connection_id(self) -> bytes:
+        """What the client's first packets are addressed to, by which the server knows the dial."""
+        return self._transport.original_destination_connection_id
+
+    @property
+    def connection_ids(self) -> tuple[bytes, ...]:
+        """The connection ids whose packets belong to this session now."""
+        return tuple(self._connection_ids)
+
+    # --- inputs
+
+    def receive(self, data: bytes, segment_size: int, now: float) -> None:
+        """One datagram, or several of `segment_size` bytes each and a last shorter one."""
+        self._at(now)
+        self._transport.receive(data, segment_size, self._now)
+        self._handle_events()
+
+    def handle_timeout(self, now: float) -> None:
+        """Run every timer that is due."""
+        self._at(now)
+        super().handle_timeout(now)
+        self._transport.handle_timeout(self._now)
+        self._handle_events()
+
+    def path_switched(self, now: float) -> None:
+        """Packets take another path from now on: ends a back-off the old one caused."""
+        self._at(now)
+        self._transport.ping()
+
+    def close(self, code: int, reason: str, now: float) -> None:
+        """End the session at once; what the peer has not got is lost. `code` is below 2**32."""
+        if not 0 <= code < APPLICATION_CODES:
+            raise StreamMisuse(f"a close code is from 0 to {APPLICATION_CODES - 1}, not {code}")
+        self._at(now)
+        self._close(code, reason)
+
+    def open_stream(self, now: float) -> int:
+        """A new stream, which the peer hears of at once; its number. `TooManyStreams` at the limit."""
+        self._at(now)
+        return self._streams.open()
+
+    def write(self, stream: int, data: bytes, now: float) -> None:
+        """Queue all of `data`. Dropped when the peer stopped the stream or the session is over.
+
+        `StreamMisuse` after `write_eof`.
+        """
+        self._at(now)
+        if not self._streams.write(stream, data):
+            self._drop("quic: written to a stream that is over")
+
+    def write_eof(self, stream: int, now: float) -> None:
+        """Nothing more will be written on `stream`."""
+        self._at(now)
+        self._streams.write_eof(stream)
+
+    def read(self, stream: int, limit: int, now: float) -> bytes:
+        """At most `limit` bytes that have arrived on `stream` (-1: all); empty when there are none."""
+        self._at(now)
+        return self._streams.read(stream, limit)
+
+    def reset(self, stream: int, code: int, now: float) -> None:
+        """Give up writing on `stream`; the peer gets `StreamReset`."""
+        self._at(now)
+        self._streams.reset(stream, code)
+
+    def stop(self, stream: int, code: int, now: float) -> None:
+        """Give up reading `stream`; the peer gets `StreamStopped`."""
+        self._at(now)
+        self._streams.stop(stream, code)
+
+    # --- questions
+
+    def at_eof(self, stream: int) -> bool:
+        """Whether nothing is left to read on `stream` and nothing will come."""
+        return self._streams.at_eof(stream)
+
+    def send_buffer_size(self, stream: int) -> int:
+        """Bytes written on `stream` that still wait here."""
+        return self._streams.queued(stream)
+
+    def is_delivered(self, stream: int) -> bool:
+        """Whether the peer has all that was written on `stream`, its end included, or never will."""
+        return self._streams.is_delivered(stream)
+
+    # --- outputs
+
+    def poll_transmit(self) -> Output | None:
+        """The next datagrams, for one system call."""
+        if not self._transmits and self._dirty:
+            self._produce()
+        return super().poll_transmit()
+
+    def poll_deadline(self) -> Deadline | None:
+        """When to call `handle_timeout`; at least a millisecond after the last input."""
+        own = self._timers.next()
+        at = self._transport.deadline()
+        if at is None:
+            return own
+        at = max(at, self._now + TIMER_FLOOR_S)
+        if own is not None and own.at <= at:
+            return own
+        return Deadline(at, "quic: acknowledge, pace or send again")
+
+    # --- inside
+
+    def _at(self, now: float) -> None:
+        self._now = max(self._now, now)
+        self._dirty = True
+
+    def _timer_expired(self, name: str, now: float) -> None:
+        what = "the handshake" if self.state is State.HANDSHAKING else "the proof of who the client is"
+        self._close(
+            SessionCode.HANDSHAKE_TIMEOUT, f"{what} did not arrive within {HANDSHAKE_TIMEOUT_S:.0f} s"
+        )
+
+    def _produce(self) -> None:
+        self._send_messages()
+        if self.state is State.ESTABLISHED:
+            self._streams.feed()
+            self._send_messages()
+        groups = self._transport.transmits(self._now)
+        self._transmits.extend(Transmit(group, VIRTUAL_ADDRESS) for group in groups)
+        self._dirty = bool(groups)
+        self._handle_events()
+
+    def _send_messages(self) -> None:
+        if not self._messages:
+            return
+        data = b"".join(control.build(message) for message in self._messages.values())
+        self._messages.clear()
+        self._transport.send(CONTROL_STREAM, data)
+        if self._transport.backlog(CONTROL_STREAM) > MAX_CONTROL_BACKLOG:
+            self._close(SessionCode.CONTROL_STALLED, "control messages are not taken")
+
+    def _tell(self, message: ControlMessage) -> None:
+        """A message for the peer; of several grants for a stream only the last is of use."""
+        if self.state is State.ESTABLISHED:
+            self._messages[type(message), getattr(message, "stream", 0)] = message
+
+    def _emit(self, event: Event) -> None:
+        if self.state is State.ESTABLISHED:
+            self._events.append(event)
+
+    def _handle_events(self) -> None:
+        while (event := self._transport.next_event()) is not None:
+            if isinstance(event, StreamEvent):
+                self._handle_stream_event(event)
+            elif isinstance(event, ConnectionIdIssued):
+                self._issue(event)
+            elif isinstance(event, ConnectionIdRetired):
+                self._retire(event.connection_id)
+            elif isinstance(event, HandshakeCompleted):
+                self._handshake_completed()
+            elif isinstance(event, TransportClosed):
+                self._transport_closed(event)
+            elif isinstance(event, TransportEnded):
+                self._end()
+
+    def _handle_stream_event(self, event: StreamEvent) -> None:
+        try:
+            if event.stream == CONTROL_STREAM:
+                self._control_event(event)
+            elif self.state is State.ESTABLISHED:
+                self._dispatch(event)
+            elif self.state is not State.CLOSED:
+                self._admission.hold(event)
+        except PeerViolation as violation:
+            self._close(violation.code, violation.reason)
+        except WireError as error:
+            self._close(SessionCode.PROTOCOL_VIOLATION, str(error))
+
+    def _dispatch(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamReceived):
+            self._streams.received(event)
+        elif isinstance(event, StreamAborted):
+            self._streams.aborted(event)
+        else:
+            self._streams.stop_requested(event)
+
+    # --- authentication
+
+    def _handshake_completed(self) -> None:
+        secret = self._transport.take_binding_secret()
+        if not self._is_client:
+            self._admission.binding_secret = secret
+            self.state = State.AUTHENTICATING
+            return
+        shown = self._transport.peer_certificate_key()
+        if shown != self.peer.public:
+            got = "a certificate without a node's key" if shown is None else str(NodeId(shown))
+            wrong = f"the node that answered is not the one dialled: expected {self.peer}, got {got}"
+            self._close(SessionCode.WRONG_SERVER_KEY, wrong, tell="not the node that was dialled")
+            return
+        self._establish()
+        signature = authentication.sign_client(self._key, self.peer, secret)
+        self._tell(Auth(self._key.node_id.public, signature))
+
+    def _establish(self) -> None:
+        self._timers.cancel("handshake")
+        self.state = State.ESTABLISHED
+        self._emit(SessionEstablished(self.peer))
+
+    def _control_event(self, event: StreamEvent) -> None:
+        if self.state in (State.CLOSED, State.ENDED):
+            return
+        if not isinstance(event, StreamReceived) or event.fin:
+            raise PeerViolation(SessionCode.PROTOCOL_VIOLATION, "the control stream was ended")
+        for message in self._control.feed(event.data):
+            if self.state is State.ESTABLISHED:
+                self._control_message(message)
+            elif self.state is State.AUTHENTICATING:
+                self._authenticate(message)
+
+    def _authenticate(self, message: ControlMessage) -> None:
+        held = self._admission.admit(message)
+        self._establish()
+        self._tell(control.Welcome())
+        for event in held:
+            self._handle_stream_event(event)
+
+    def _control_message(self, message: ControlMessage) -> None:
+        if isinstance(message, Grant):
+            self._streams.granted(message)
+        elif isinstance(message, Delivered):
+            self._streams.delivered(message)
+        elif isinstance(message, CreditWanted):
+            self._streams.credit_wanted(message)
+        elif isinstance(message, control.Welcome) and self._is_client:
+            self._streams.welcomed()
+        else:
+            raise PeerViolation(SessionCode.PROTOCOL_VIOLATION, "a control message out of place")
+
+    # --- the end
+
+    def _close(self, code: int, reason: str, tell: str | None = None) -> None:
+        if self.state in (State.CLOSED, State.ENDED):
+            return
+        self._send_messages()
+        self._over(SessionClosed(code, reason, by_peer=False))
+        self._transport.close(code, reason if tell is None else tell)
+
+    def _transport_closed(self, event: TransportClosed) -> None:
+        code, reason = event.code, _printable(event.reason)
+        if not event.is_application:
+            code, reason = SessionCode.TRANSPORT_FAILED, f"QUIC error {event.code:#x}: {reason}"
+        self._over(SessionClosed(code, reason, event.by_peer))
+
+    def _over(self, closed: SessionClosed) -> None:
+        if self.state in (State.CLOSED, State.ENDED):
+            return
+        self.state = State.CLOSED
+        self._timers.cancel("handshake")
+        self._messages.clear()
+        self._events.append(closed)
+
+    def _end(self) -> None:
+        self._over(SessionClosed(SessionCode.TRANSPORT_FAILED, "the connection ended", by_peer=False))
+        self.state = State.ENDED
+        for connection_id in self.connection_ids:
+            self._retire(connection_id)
+        self._events.append(SessionEnded())
+
+    def _issue(self, event: ConnectionIdIssued) -> None:
+        self._connection_ids[event.connection_id] = None
+        self._events.append(event)
+
+    def _retire(self, connection_id: bytes) -> None:
+        if connection_id in self._connection_ids:
+            del self._connection_ids[connection_id]
+            self._events.append(ConnectionIdRetired(connection_id))
+
+
+def _printable(reason: str) -> str:
+    """A peer's words, safe to print."""
+    return "".join(c if c.isprintable() else "?" for c in reason[:MAX_REASON_CHARACTERS])

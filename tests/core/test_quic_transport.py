@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from peerway.core.quic.events import ConnectionIdIssued
+from peerway.core.quic.qh3_transport import Qh3Transport
+from peerway.core.quic.transport import (
+    HandshakeCompleted,
+    StopRequested,
+    StreamAborted,
+    StreamReceived,
+    TransportClosed,
+    TransportEnded,
+    group_segments,
+)
+from tests.core.quic_initial import ALPN, KEY_SHARE, SERVER_NAME, X25519MLKEM768, crypto_bytes, extensions
+from tests.core.quic_pair import SERVER, START, TransportEnd, Wire
+
+
+class Raw(Wire):
+    """Two bare transports."""
+
+    def __init__(self, **link) -> None:
+        self.client = TransportEnd(Qh3Transport.dial(START))
+        dialled = self.client.transport.original_destination_connection_id
+        self.server = TransportEnd(Qh3Transport.accept(SERVER, dialled, START))
+        super().__init__(self.client, self.server, **link)
+
+    def connect(self) -> Raw:
+        assert self.run(10, lambda: HandshakeCompleted() in self.server.events)
+        return self
+
+
+def of(end: TransportEnd, kind: type) -> list:
+    return [event for event in end.events if isinstance(event, kind)]
+
+
+def test_the_key_exchange_is_post_quantum_and_the_client_names_no_server():
+    raw = Raw()
+    raw.keep = True
+    raw.connect()
+    dialled = raw.client.transport.original_destination_connection_id
+    to_server = [datagram for datagram in raw.sent if datagram[6:14] == dialled]
+    to_client = [datagram for datagram in raw.sent if datagram[6:14] == raw.client.transport.connection_ids[0]]
+    client_hello = extensions(crypto_bytes(to_server, dialled, b"client in"))
+    server_hello = extensions(crypto_bytes(to_client, dialled, b"server in"))
+    assert SERVER_NAME not in client_hello
+    assert client_hello[ALPN] == b"\x00\x0a\x09peerway/1"
+    assert int.from_bytes(server_hello[KEY_SHARE][:2], "big") == X25519MLKEM768
+
+
+def test_the_first_flight_is_two_full_datagrams():
+    client = TransportEnd(Qh3Transport.dial(START))
+    assert [len(segment) for group in client.drain(START) for segment in group] == [1200, 1200]
+
+
+def test_both_ends_have_the_same_binding_secret_once_and_keep_no_other():
+    raw = Raw().connect()
+    secret = raw.client.transport.take_binding_secret()
+    assert len(secret) == 32
+    assert raw.server.transport.take_binding_secret() == secret
+    assert raw.client.transport.take_binding_secret() == b""
+    assert raw.client.transport._sink.getvalue() == ""
+
+
+def test_the_client_sees_the_servers_key_and_the_server_sees_none():
+    raw = Raw().connect()
+    assert raw.client.transport.peer_certificate_key() == SERVER.node_id.public
+    assert raw.server.transport.peer_certificate_key() is None
+
+
+def test_connection_ids_are_announced():
+    raw = Raw().connect()
+    raw.run(1)
+    server = raw.server.transport
+    assert server.connection_ids[0] == raw.client.transport.original_destination_connection_id
+    assert all(len(connection_id) == 8 for connection_id in server.connection_ids)
+    assert of(raw.server, ConnectionIdIssued)
+    assert of(raw.client, ConnectionIdIssued)
+
+
+def test_no_datagram_is_larger_than_1200_bytes():
+    raw = Raw().connect()
+    raw.keep = True
+    raw.client.transport.send(0, bytes(300_000))
+    assert raw.run(30, lambda: sum(len(e.data) for e in of(raw.server, StreamReceived)) == 300_000)
+    assert 1100 < max(len(datagram) for datagram in raw.sent) <= 1200
+
+
+def test_coalesced_datagrams_are_received():
+    raw = Raw().connect()
+    raw.run(1)
+    raw.client.transport.send(0, bytes(9000), True)
+    (group,) = raw.client.transport.transmits(raw.now)
+    raw.server.receive(b"".join(group), len(group[0]), raw.now)
+    raw.settle()
+    assert sum(len(event.data) for event in of(raw.server, StreamReceived)) == 9000
+
+
+def test_a_version_negotiation_packet_is_ignored():
+    raw = Raw()
+    raw.settle()
+    own = raw.client.transport.connection_ids[0]
+    dialled = raw.client.transport.original_destination_connection_id
+    packet = b"\xc0\0\0\0\0\x08" + own + b"\x08" + dialled + b"\x0a\x0a\x0a\x0a"
+    raw.client.receive(packet, 0, raw.now)
+    assert raw.client.transport.drops == {"quic: version negotiation": 1}
+    raw.connect()
+
+
+def test_a_retry_packet_is_ignored():
+    raw = Raw()
+    raw.settle()
+    own = raw.client.transport.connection_ids[0]
+    raw.client.receive(b"\xf0\0\0\0\x01\x08" + own + b"\x08abcdefgh" + bytes(40), 0, raw.now)
+    assert raw.client.transport.drops == {"quic: retry": 1}
+    raw.connect()
+
+
+def test_a_server_ignores_a_first_packet_for_another_dial():
+    other = TransportEnd(Qh3Transport.dial(START))
+    server = Qh3Transport.accept(SERVER, b"anything", START)
+    for group in other.drain(START):
+        for segment in group:
+            server.receive(segment, 0, START)
+    assert server.drops == {"quic: no connection yet": 2}
+    assert server.transmits(START) == []
+
+
+def test_a_close_reaches_the_peer_at_once_with_code_and_reason():
+    raw = Raw(delay=0.1).connect()
+    raw.run(1)
+    raw.client.transport.close(7, "enough")
+    before = raw.now
+    assert raw.run(5, lambda: bool(of(raw.server, TransportClosed)))
+    assert raw.now - before == pytest.approx(0.1)
+    assert of(raw.server, TransportClosed) == [TransportClosed(7, "enough", by_peer=True, is_application=True)]
+    assert raw.run(30, lambda: TransportEnded() in raw.client.events and TransportEnded() in raw.server.events)
+    assert of(raw.client, TransportClosed) == []
+    assert raw.client.deadline() is None
+    assert raw.server.deadline() is None
+
+
+def test_a_reason_too_long_for_a_packet_is_cut():
+    raw = Raw().connect()
+    raw.client.transport.close(7, "ü" * 3000)
+    assert raw.run(5, lambda: bool(of(raw.server, TransportClosed)))
+    assert of(raw.server, TransportClosed)[0].reason == "ü" * 128
+
+
+def test_a_peers_reason_is_not_logged(caplog):
+    with caplog.at_level(logging.DEBUG):
+        raw = Raw().connect()
+        raw.client.transport.close(7, "a reason that is nobody's business")
+        assert raw.run(5, lambda: bool(of(raw.server, TransportClosed)))
+    assert "business" not in caplog.text
+    logging.getLogger("quic").warning("another user of qh3")
+    assert "another user of qh3" in caplog.text
+
+
+def test_a_reset_and_a_stop_reach_the_peer():
+    raw = Raw().connect()
+    raw.client.transport.send(0, b"x")
+    raw.client.transport.send(4, b"y")
+    raw.run(1)
+    raw.client.transport.reset(0, 5)
+    raw.server.transport.stop(4, 6)
+    raw.run(1)
+    assert StreamAborted(0, 5) in raw.server.events
+    assert StopRequested(4, 6) in raw.client.events
+
+
+def test_a_reset_of_a_stream_that_is_over_is_harmless():
+    raw = Raw().connect()
+    raw.client.transport.send(0, b"x", True)
+    raw.run(1)
+    raw.server.transport.send(0, b"y", True)
+    raw.run(1)
+    raw.client.transport.reset(0, 5)
+    raw.client.transport.stop(0, 5)
+    assert raw.client.transport.drops == {
+        "quic: reset of a stream that is over": 1,
+        "quic: stop of a stream that is over": 1,
+    }
+
+
+def test_a_failure_inside_qh3_ends_the_connection_instead_of_escaping():
+    raw = Raw().connect()
+    raw.client.transport.send(2**62, b"no such stream")
+    assert of(raw.client, TransportClosed) == []
+    raw.settle()
+    assert [event.by_peer for event in of(raw.client, TransportClosed)] == [False]
+    assert TransportEnded() in raw.client.events
+    raw.client.receive(b"x", 0, raw.now)
+    raw.client.handle_timeout(raw.now)
+    assert raw.client.transport.transmits(raw.now) == []
+    assert raw.client.deadline() is None
+
+
+def test_what_is_no_qh3_failure_is_not_swallowed():
+    transport = Qh3Transport.dial(START)
+    with pytest.raises(KeyboardInterrupt), transport._guard:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("sizes", "groups"),
+    [
+        ([], []),
+        ([1200], [1]),
+        ([1200, 1200, 700], [3]),
+        ([1200, 700, 700], [2, 1]),
+        ([700, 1200, 1200], [1, 2]),
+        ([1200] * 60, [54, 6]),
+        ([100] * 70, [64, 6]),
+        ([1200] * 54 + [300], [54, 1]),
+        ([66_000, 66_000], [1, 1]),
+    ],
+)
+def test_groups_hold_equal_sizes_and_a_shorter_last_one(sizes, groups):
+    datagrams = [bytes([index]) * size for index, size in enumerate(sizes)]
+    grouped = group_segments(datagrams)
+    assert [len(group) for group in grouped] == groups
+    assert [segment for group in grouped for segment in group] == datagrams
