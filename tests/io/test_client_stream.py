@@ -4,10 +4,8 @@ import hashlib
 import socket
 
 import pytest
-from certificates import DAY, NOW, Authority
 
 from peerway.io import stream as stream_module
-from peerway.io import tls
 from peerway.io.stream import ClientStream, StreamTarget
 
 
@@ -87,15 +85,6 @@ async def serving(handler, context=None, host="127.0.0.1"):
             writer.transport.abort()
         if connections:
             await asyncio.wait([task for task, _ in connections])
-
-
-@pytest.fixture
-def authority(tmp_path, monkeypatch):
-    made = Authority(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(made.file))
-    tls.system_trust.cache_clear()
-    yield made
-    tls.system_trust.cache_clear()
 
 
 async def closed_port():
@@ -312,8 +301,8 @@ def test_tls_with_a_trusted_certificate(run, authority):
 @pytest.mark.parametrize(
     ("certificate", "expected"),
     [
-        ({"valid_from": NOW - 3 * DAY, "valid_until": NOW - DAY}, "has expired"),
-        ({"valid_from": NOW + DAY / 2, "valid_until": NOW + DAY}, "is not valid yet"),
+        ({"days": (-3, -1)}, "has expired"),
+        ({"days": (0.5, 1)}, "is not valid yet"),
         ({"names": ("relay.example.org",)}, "is for another host"),
         ({"self_signed": True}, "is self-signed"),
     ],
@@ -332,9 +321,7 @@ def test_a_certificate_that_cannot_be_trusted_is_told(run, authority, certificat
 
 def test_the_pinned_certificate_is_accepted_whatever_it_says(run, authority):
     async def main():
-        context, der = authority.server(
-            names=("elsewhere",), valid_from=NOW - 3 * DAY, valid_until=NOW - DAY, self_signed=True
-        )
+        context, der = authority.server(names=("elsewhere",), days=(-3, -1), self_signed=True)
         async with serving(echo, context) as port:
             sink = Sink()
             pin = hashlib.sha256(der).hexdigest()

@@ -57,8 +57,10 @@ def explain(error: BaseException, where: str) -> str:
         if isinstance(error, ConnectionError) and error.errno is None:
             return f"{where} closed the connection"
         known = _BY_ERRNO.get(error.errno or 0)
-        return f"{where} {known}" if known else f"{where}: {error.strerror or error}"
-    return f"{where}: {error or type(error).__name__}"
+        if known:
+            return f"{where} {known}"
+        return f"{where}: {error.strerror or type(error).__name__}"
+    return f"{where}: {str(error) or type(error).__name__}"
 
 
 def _certificate_fault(error: ssl.SSLCertVerificationError) -> str:
@@ -77,9 +79,10 @@ def _certificate_fault(error: ssl.SSLCertVerificationError) -> str:
 
 
 def _explain_tls(error: ssl.SSLError, where: str) -> str:
-    if error.reason in _NOT_TLS:
+    name = getattr(error, "reason", None)  # not every SSLError has one
+    if name in _NOT_TLS:
         return f"{where} does not speak TLS; is it plain HTTP?"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return f"{where} closed the connection during the TLS handshake; is it plain HTTP?"
-    reason = (error.reason or str(error)).replace("_", " ").lower()
+    reason = (name or str(error)).replace("_", " ").lower()
     return f"TLS with {where} failed: {reason}"

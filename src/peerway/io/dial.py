@@ -20,7 +20,14 @@ from peerway.io.resolve import resolve
 ATTEMPT_DELAY_S = 0.25  # RFC 8305 section 5
 DIALED_ADDRESSES = 8
 
-_SAYS_LITTLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+# What an address says that this machine has no way to; EINVAL: a link-local one without a zone.
+_SAYS_LITTLE = (
+    errno.ENETUNREACH,
+    errno.EHOSTUNREACH,
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.EINVAL,
+)
 
 
 async def dial(host: str, port: int) -> socket.socket:

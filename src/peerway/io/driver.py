@@ -77,7 +77,7 @@ class Driver:
         self._lookups: dict[str, asyncio.Task[None]] = {}
         self._watch: InterfaceWatch | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
+        self._armed_for = math.inf
         self._overdue = 0
         self._continuation: asyncio.Handle | None = None
         self._draining = False
@@ -236,13 +236,11 @@ class Driver:
         if deadline is None:
             self._disarm()
             return
-        if self._timer is not None and self._timer_at <= deadline.at:
+        if self._timer is not None and self._armed_for <= deadline.at:
             return  # it fires early, looks again, and saves a cancellation with every datagram
         self._disarm()
-        now = clock.now()
-        delay = self._delay(deadline, now)
-        self._timer_at = now + delay
-        self._timer = self._loop.call_later(delay, self._timer_fired)
+        self._armed_for = deadline.at
+        self._timer = self._loop.call_later(self._delay(deadline, clock.now()), self._timer_fired)
 
     def _delay(self, deadline: Deadline, now: float) -> float:
         if deadline.at > now:

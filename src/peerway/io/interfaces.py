@@ -101,6 +101,7 @@ class InterfaceWatch:
         if self._netlink is not None:
             self._loop.remove_reader(self._netlink)
             self._netlink.close()
+            self._netlink = None
 
     def _listen(self) -> socket.socket | None:
         try:
@@ -118,7 +119,8 @@ class InterfaceWatch:
 
     def _told(self) -> None:
         # What the messages say is of no interest: whoever wakes us up makes us look.
-        assert self._netlink is not None
+        if self._netlink is None:
+            return
         for _ in range(NETLINK_READS_PER_WAKE):
             try:
                 self._netlink.recv(65_536)
