@@ -286,11 +286,7 @@ class Node:
         if isinstance(event, LinkEvent):
             self._link_event(event)
         elif isinstance(event, DialMoved):
-            self._moved[event.link] = event.successor
-            if event.link in self._dials:
-                self._dials[event.successor] = 1
-            self._connections.pop(event.link, None)
-            self._changed.wake()
+            self._dial_moved(event)
         elif isinstance(event, RelayUp):
             logger.info("relay connected url=%s", event.url)
             self._changed.wake()
@@ -299,6 +295,14 @@ class Node:
                 "relay lost url=%s reason=%s retry_in=%.1f", event.url, event.reason, event.retry_in
             )
             self._changed.wake()
+
+    def _dial_moved(self, event: DialMoved) -> None:
+        given_up = self._connections.pop(event.link, None)
+        if given_up is not None:
+            self._moved[event.link] = event.successor
+            self._dials[event.successor] = self._dials.get(event.link, 0)
+            self._connection(event.successor, given_up.peer)
+        self._changed.wake()
 
     def _link_event(self, event: LinkEvent) -> None:
         connection = self._connection(event.link, event.peer)
