@@ -4,8 +4,8 @@ import asyncio
 import hashlib
 
 import pytest
+from tests.node.running import run
 
-from conftest import run
 from peerway import (
     ConnectError,
     ConnectionClosedError,

@@ -16,7 +16,6 @@ from peerway.sim.world import World
 
 RELAY_PORT = 3340
 STUN_PORT = 3478
-NODE_PORT = 41641
 
 
 class SimNode:
@@ -45,8 +44,8 @@ class SimNode:
         self.paths: dict[int, list[PathSelected]] = {}
         self.events: list[tuple[float, int, Event]] = []
         self.moved: dict[int, int] = {}
-        sockets = (host.open_udp(),) if any("." in a.ip for a in host.addresses) else ()
-        sockets += (host.open_udp(ip="::"),) if any(":" in a.ip for a in host.addresses) else ()
+        families = {"::" if ":" in address.ip else "0.0.0.0" for address in host.addresses}
+        sockets = tuple(host.open_udp(ip=wildcard) for wildcard in sorted(families))
         self.driver = host.run(self.machine, sockets, on_event=self._on_event)
         self.driver.call(lambda now: self.machine.start(sockets, now))
 
@@ -73,7 +72,7 @@ class SimNode:
 
     def is_direct(self, link: int) -> bool:
         """Whether the link's data travels directly now."""
-        selected = self.paths.get(self.final(link), ())
+        selected = self.paths.get(self.final(link), [])
         return bool(selected) and selected[-1].kind in (PathKind.DIRECT, PathKind.LAN)
 
     def write(self, link: int, stream: int, data: bytes) -> None:
