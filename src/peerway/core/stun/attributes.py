@@ -191,7 +191,10 @@ class ErrorCode:
         """The value on the wire."""
         if not 300 <= self.code <= 699:
             raise ValueError(f"{self.code} is not between 300 and 699")
-        return bytes((0, 0, *divmod(self.code, 100))) + self.reason.encode()
+        reason = self.reason.encode()
+        if len(reason) > MAX_TEXT_BYTES:
+            raise ValueError(f"the reason of an error is longer than {MAX_TEXT_BYTES} bytes")
+        return bytes((0, 0, *divmod(self.code, 100))) + reason
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class SourceLimiter:
             if full_at < now:
                 full_at = now
         tokens = int(self._burst - (full_at - now) * self._rate + _ROUNDING)
+        if tokens <= 0:
+            return 0
         granted = wanted if wanted < tokens else tokens
         self._full_at[source] = full_at + granted * self._refill_s
         return granted
