@@ -6,6 +6,7 @@ from peerway.core.machine import WireError
 from peerway.core.relay.frames import (
     FrameDecoder,
     FrameType,
+    PacketRun,
     PeerGoneReason,
     build_frame,
     build_health,
@@ -18,9 +19,11 @@ from peerway.core.relay.frames import (
     parse_restarting,
     parse_server_key,
     readable,
+    split_frames,
 )
 
 KEY = bytes(range(32))
+OTHER_KEY = bytes(range(1, 33))
 MAX_PACKET = 65536
 
 # What derper and its clients put on the wire, written out by hand from the protocol's description.
@@ -69,9 +72,64 @@ def test_type_numbers_are_those_of_derp_version_2():
     }
 
 
+def single(frames):
+    """Frames one by one, as (type, payload), whether they came in runs or not."""
+    for frame in frames:
+        if isinstance(frame, PacketRun):
+            yield from ((frame.kind, frame.key + packet) for packet in frame.packets())
+        else:
+            yield frame
+
+
 def test_frames_come_out_of_one_read_in_order():
     stream = build_frame(FrameType.KEEP_ALIVE) + build_packets(FrameType.RECV_PACKET, KEY, [b"one", b"two"])
-    assert FrameDecoder().feed(stream) == [(6, b""), (5, KEY + b"one"), (5, KEY + b"two")]
+    keep_alive, run = FrameDecoder().feed(stream + build_frame(FrameType.NOTE_PREFERRED, b"\x01"))[:2]
+    assert keep_alive == (6, b"")
+    assert (run.kind, run.key, run.size, run.packets()) == (5, KEY, 2, [b"one", b"two"])
+
+
+def test_a_run_ends_where_the_key_the_size_or_the_type_changes():
+    stream = b"".join(
+        build_packets(kind, key, packets)
+        for kind, key, packets in [
+            (FrameType.SEND_PACKET, KEY, [b"a", b"b", b"cc"]),
+            (FrameType.SEND_PACKET, OTHER_KEY, [b"dd"]),
+            (FrameType.RECV_PACKET, OTHER_KEY, [b"ee", b"", b""]),
+        ]
+    )
+    runs = FrameDecoder().feed(stream)
+    assert [(run.kind, run.key, run.packets()) for run in runs] == [
+        (4, KEY, [b"a", b"b"]),
+        (4, KEY, [b"cc"]),
+        (4, OTHER_KEY, [b"dd"]),
+        (5, OTHER_KEY, [b"ee"]),
+        (5, OTHER_KEY, [b"", b""]),
+    ]
+
+
+def test_a_frame_inside_a_packet_stays_inside():
+    inner = build_packets(FrameType.SEND_PACKET, KEY, [b"x"])
+    (run,) = FrameDecoder().feed(build_packets(FrameType.SEND_PACKET, KEY, [inner, inner]))
+    assert run.packets() == [inner, inner]
+
+
+def test_a_run_whose_last_frame_is_cut_waits_for_the_rest_of_it_only():
+    wire = build_packets(FrameType.SEND_PACKET, KEY, [b"abc", b"def", b"ghi"])
+    decoder = FrameDecoder()
+    assert [run.packets() for run in decoder.feed(wire[:-1])] == [[b"abc", b"def"]]
+    assert [run.packets() for run in decoder.feed(wire[-1:])] == [[b"ghi"]]
+
+
+def test_packets_are_forwarded_under_the_name_of_their_sender():
+    (run,) = FrameDecoder().feed(build_packets(FrameType.SEND_PACKET, KEY, [b"one", b"two"]))
+    forwarded = run.forwarded(OTHER_KEY)
+    assert forwarded.hex() == 2 * ("0500000023" + OTHER_KEY.hex() + "%s") % (b"one".hex(), b"two".hex())
+
+
+def test_frames_back_to_back_are_split():
+    frames = [build_packets(FrameType.RECV_PACKET, KEY, [packet]) for packet in (b"a", b"bb", b"")]
+    assert split_frames(b"".join(frames)) == frames
+    assert split_frames(b"") == []
 
 
 def test_a_frame_that_comes_byte_by_byte_comes_out_once_whole():
@@ -104,7 +162,8 @@ def test_unknown_types_come_through():
 def test_payload_sizes_are_held_to_what_the_type_allows(kind, smallest, largest):
     for size in (smallest, largest):
         payload = bytes(size)
-        assert FrameDecoder().feed(bytes([kind]) + size.to_bytes(4, "big") + payload) == [(kind, payload)]
+        frames = FrameDecoder().feed(bytes([kind]) + size.to_bytes(4, "big") + payload)
+        assert list(single(frames)) == [(kind, payload)]
     sizes = [largest + 1, 0xFFFFFFFF] + ([smallest - 1] if smallest else [])
     for size in sizes:
         with pytest.raises(WireError):
@@ -156,6 +215,7 @@ def test_what_a_stranger_says_is_made_one_printable_line():
 
 frames = st.lists(
     st.one_of(
+        st.tuples(st.sampled_from([4, 5]), st.binary(max_size=3).map(lambda packet: KEY + packet)),
         st.tuples(st.just(5), st.binary(min_size=32, max_size=200)),
         st.tuples(st.just(6), st.just(b"")),
         st.tuples(st.just(0x12), st.binary(min_size=8, max_size=8)),
@@ -171,7 +231,7 @@ def test_frames_come_out_the_same_however_the_stream_is_cut(expected, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(wire)), max_size=10)))
     decoder, got = FrameDecoder(), []
     for start, stop in zip([0, *cuts], [*cuts, len(wire)], strict=True):
-        got += decoder.feed(wire[start:stop])
+        got += single(decoder.feed(wire[start:stop]))
     assert got == expected
 
 
@@ -180,7 +240,7 @@ def test_any_bytes_are_frames_or_a_wire_error(chunks):
     decoder = FrameDecoder()
     try:
         for chunk in chunks:
-            for kind, payload in decoder.feed(chunk):
+            for kind, payload in single(decoder.feed(chunk)):
                 assert 0 <= kind <= 255
                 assert len(payload) <= sum(map(len, chunks))
     except WireError:

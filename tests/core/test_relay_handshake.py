@@ -101,7 +101,8 @@ def test_an_info_recorded_on_another_connection_is_refused():
 def test_packets_right_behind_the_introduction_are_forwarded():
     knock = Knock()
     written, _ = knock.say(knock.info() + build_packets(FrameType.SEND_PACKET, CLIENT_KEY, [b"to myself"]))
-    assert FrameDecoder().feed(written)[1] == (FrameType.RECV_PACKET, CLIENT_KEY + b"to myself")
+    (_, run) = FrameDecoder().feed(written)
+    assert (run.kind, run.key, run.packets()) == (FrameType.RECV_PACKET, CLIENT_KEY, [b"to myself"])
 
 
 def test_packets_right_behind_a_refused_introduction_are_not():

@@ -18,7 +18,7 @@ from peerway.io import clock
 from peerway.server.connection import RelayConnection
 from peerway.server.listen import TcpListener
 
-READ_BUFFER_BYTES = 256 << 10
+READ_BUFFER_BYTES = 128 << 10
 DRAIN_LIMIT_S = 3.0  # for all streams to close, at the end
 ACCEPT_PAUSE_S = 0.2  # when there are no file descriptors left
 LONGEST_SLEEP_S = 10.0  # the loop's clock may stop in suspend, the machine's does not
@@ -54,11 +54,10 @@ class RelayService:
             await self._stop_accepting()
             self._machine.drain(clock.now())
             self._flush()
-            async with asyncio.timeout(DRAIN_LIMIT_S):
-                await self._until_all_gone()
-        except TimeoutError:
-            logger.warning("relay aborting streams=%d", len(self._connections))
+            await self._until_all_gone(DRAIN_LIMIT_S)
         finally:
+            if self._connections:
+                logger.warning("relay aborting streams=%d", len(self._connections))
             for connection in list(self._connections.values()):
                 connection.abort()
             await self._until_all_gone()
@@ -117,10 +116,10 @@ class RelayService:
         if not self._connections and self._all_gone is not None and not self._all_gone.done():
             self._all_gone.set_result(None)
 
-    async def _until_all_gone(self) -> None:
-        while self._connections:
+    async def _until_all_gone(self, limit: float | None = None) -> None:
+        if self._connections:
             self._all_gone = self._loop.create_future()
-            await self._all_gone
+            await asyncio.wait([self._all_gone], timeout=limit)
 
     # --- driving the machine
 

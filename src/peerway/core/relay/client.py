@@ -27,6 +27,7 @@ from peerway.core.relay.frames import (
     Frame,
     FrameDecoder,
     FrameType,
+    PacketRun,
     PeerGoneReason,
     build_packets,
     build_pong,
@@ -44,7 +45,6 @@ PAUSED_LIMIT_S = 30.0  # and so is one that takes nothing for so long
 PONGS_PER_READ = 4  # further pings in the same read go unanswered
 MAX_RESPONSE_HEAD = 16 << 10  # bytes
 
-_RECV_PACKET = int(FrameType.RECV_PACKET)
 _TOLD_NOTHING = (FrameType.KEEP_ALIVE, FrameType.PONG, FrameType.PEER_PRESENT, FrameType.SERVER_INFO)
 
 
@@ -161,7 +161,7 @@ class RelayClient(Leaf):
         try:
             if self._stage is Stage.UPGRADING:
                 data = self._speak_http(data)
-            self._frames(self._decoder.feed(data), now)
+            self._frames(self._decoder.feed(data))
         except WireError as error:
             self._drop("not DERP")
             self._fail(f"the relay does not speak DERP: {error}")
@@ -225,26 +225,29 @@ class RelayClient(Leaf):
             )
         return b""
 
-    def _frames(self, frames: list[Frame], now: float) -> None:
+    def _frames(self, frames: list[Frame | PacketRun]) -> None:
         self._pongs = 0
         source, packets = b"", list[bytes]()
-        for kind, payload in frames:
-            if kind == _RECV_PACKET and self._stage is Stage.CONNECTED:
-                if not payload.startswith(source) or not packets:
+        for frame in frames:
+            if isinstance(frame, PacketRun) and self._takes(frame):
+                if frame.key != source:
                     self._received(source, packets)
-                    source, packets = payload[:KEY_SIZE], []
-                packets.append(payload[KEY_SIZE:])
+                    source, packets = frame.key, []
+                packets += frame.packets()
             else:
                 self._received(source, packets)
                 packets = []
-                self._other_frame(kind, payload, now)
+                self._other_frame(frame[0], frame[1])
         self._received(source, packets)
+
+    def _takes(self, run: PacketRun) -> bool:
+        return run.kind == FrameType.RECV_PACKET and self._stage is Stage.CONNECTED
 
     def _received(self, source: bytes, packets: list[bytes]) -> None:
         if packets:
             self._events.append(PacketsReceived(self.stream, source, tuple(packets)))
 
-    def _other_frame(self, kind: int, payload: bytes, now: float) -> None:
+    def _other_frame(self, kind: int, payload: bytes) -> None:
         if self._stage is Stage.GREETING:
             self._greet(kind, payload)
         elif kind == FrameType.HEALTH:

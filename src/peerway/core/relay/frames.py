@@ -4,6 +4,9 @@ A frame is a type (1 byte), the length of the payload (4 bytes, big-endian) and 
 are X25519 public keys of 32 bytes. `FrameDecoder` turns a byte stream into frames; it holds every
 payload to the least and the greatest size its type can have, so the functions that take a payload
 apart never meet a short one. Frames of unknown types come through: whoever reads skips them.
+
+Packets come in runs: frames back to back with one key and one size, which is what bulk traffic is. A
+run is found by comparing headers, which costs a fraction of taking each frame apart.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import IntEnum
 from struct import Struct
+from typing import NamedTuple
 
 from peerway.core.machine import WireError
 
@@ -27,6 +31,8 @@ _HEADER = Struct(">BI")
 _RESTARTING = Struct(">II")
 _BOX_OVERHEAD = 16
 _PING_SIZE = 8
+
+_PACKET_HEADER = _HEADER.size + KEY_SIZE
 
 Frame = tuple[int, bytes]
 
@@ -60,6 +66,7 @@ class PeerGoneReason(IntEnum):
     MESH_BROKE = 0xF0
 
 
+_PACKETS = (int(FrameType.SEND_PACKET), int(FrameType.RECV_PACKET))
 _SIZES: dict[int, tuple[int, int]] = {
     FrameType.SERVER_KEY: (len(MAGIC) + KEY_SIZE, MAX_SMALL),
     FrameType.SEND_PACKET: (KEY_SIZE, KEY_SIZE + MAX_PACKET),
@@ -74,6 +81,32 @@ _SIZES: dict[int, tuple[int, int]] = {
     FrameType.PONG: (_PING_SIZE, MAX_SMALL),
     FrameType.RESTARTING: (_RESTARTING.size, MAX_SMALL),
 }
+
+
+class PacketRun(NamedTuple):
+    """SendPacket or RecvPacket frames back to back, all with one key and `stride` bytes long."""
+
+    kind: int
+    key: bytes
+    stride: int
+    wire: bytes
+
+    @property
+    def size(self) -> int:
+        """How many packets these are."""
+        return len(self.wire) // self.stride
+
+    def packets(self) -> list[bytes]:
+        """The packets alone."""
+        wire, stride = self.wire, self.stride
+        return [wire[end - stride + _PACKET_HEADER : end] for end in range(stride, len(wire) + 1, stride)]
+
+    def forwarded(self, source: bytes) -> bytes:
+        """The RecvPacket frames that carry these packets on, as coming from `source`."""
+        header = _HEADER.pack(FrameType.RECV_PACKET, self.stride - _HEADER.size) + source
+        wire, stride = memoryview(self.wire), self.stride
+        ends = range(stride, len(wire) + 1, stride)
+        return header.join([b"", *[wire[end - stride + _PACKET_HEADER : end] for end in ends]])
 
 
 class FrameDecoder:
@@ -95,8 +128,9 @@ class FrameDecoder:
         self._partial = bytearray()
         self._wanted = 0
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """Take the next bytes of the stream; returns the frames they complete, as (type, payload).
+    def feed(self, data: bytes) -> list[Frame | PacketRun]:
+        """Take the next bytes of the stream; returns what they complete: packets in runs, others as
+        (type, payload).
 
         Raises `WireError` for a frame larger or smaller than its type can be.
         """
@@ -106,24 +140,49 @@ class FrameDecoder:
                 return []
             data = bytes(self._partial)
             self._partial = bytearray()
-        frames: list[Frame] = []
+        frames: list[Frame | PacketRun] = []
         unpack, smallest, largest = _HEADER.unpack_from, self._smallest, self._largest
         offset, end = 0, len(data)
         while end - offset >= 5:
             kind, length = unpack(data, offset)
             if not smallest[kind] <= length <= largest[kind]:
                 raise WireError(f"a frame of type {kind:#04x} with {length} bytes")
-            stop = offset + 5 + length
-            if stop > end:
-                self._wanted = stop - offset
+            start, stride = offset, 5 + length
+            if start + stride > end:
+                self._wanted = stride
                 break
-            frames.append((kind, data[offset + 5 : stop]))
-            offset = stop
+            if kind in _PACKETS:
+                header = data[start : start + _PACKET_HEADER]
+                offset = _run_end(data, header, start, stride)
+                frames.append(PacketRun(kind, header[5:], stride, data[start:offset]))
+            else:
+                offset += stride
+                frames.append((kind, data[start + 5 : offset]))
         else:
             self._wanted = 5
         if offset < end:
             self._partial += memoryview(data)[offset:]
         return frames
+
+
+def _run_end(data: bytes, header: bytes, start: int, stride: int) -> int:
+    """Where the frames end that are whole, begin with `header`, and lie back to back from `start`."""
+    is_header_at = data.startswith
+    offset, last = start + stride, len(data) - stride
+    while offset <= last and is_header_at(header, offset):
+        offset += stride
+    return offset
+
+
+def split_frames(wire: bytes) -> list[bytes]:
+    """The single frames of whole frames back to back."""
+    frames = []
+    offset = 0
+    while offset < len(wire):
+        start = offset
+        offset += _HEADER.size + int(_HEADER.unpack_from(wire, start)[1])
+        frames.append(wire[start:offset])
+    return frames
 
 
 def build_frame(kind: FrameType, payload: bytes = b"") -> bytes:

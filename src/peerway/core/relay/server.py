@@ -158,7 +158,7 @@ class RelayServer(Composite[str]):
     def _child_event(self, key: str, event: Event, now: float) -> None:
         session = self._sessions[key]
         if isinstance(event, PacketsSent):
-            self._forward(session, event.destination, event.packets, now)
+            self._forward(session, event, now)
         elif isinstance(event, Identified):
             self._identified(session, now)
         elif isinstance(event, Ended):
@@ -166,19 +166,19 @@ class RelayServer(Composite[str]):
         else:
             self._events.append(event)
 
-    def _forward(self, sender: ServerSession, destination: bytes, packets: list[bytes], now: float) -> None:
+    def _forward(self, sender: ServerSession, sent: PacketsSent, now: float) -> None:
         if sender.stage is not Stage.RELAYING:
             return
-        receiver = self._by_key.get(destination)
+        receiver = self._by_key.get(sent.destination)
         if receiver is None:
-            self.drops["destination not here"] += len(packets)
-            sender.not_here(destination, now)
+            self.drops["destination not here"] += sent.count
+            sender.not_here(sent.destination, now)
             self._touch(sender.stream)
             return
-        if destination not in sender.correspondents:
-            sender.meet(destination)
+        if sent.destination not in sender.correspondents:
+            sender.meet(sent.destination)
             receiver.meet(sender.key)
-        receiver.deliver(sender.key, packets)
+        receiver.deliver(sent.frames)
         self._touch(receiver.stream)
 
     def _identified(self, session: ServerSession, now: float) -> None:

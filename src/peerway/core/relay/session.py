@@ -11,7 +11,6 @@ timer bounds how long all of it may take.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -24,13 +23,14 @@ from peerway.core.relay.frames import (
     Frame,
     FrameDecoder,
     FrameType,
+    PacketRun,
     PeerGoneReason,
     build_frame,
-    build_packets,
     build_peer_gone,
     build_pong,
     build_restarting,
     build_server_key,
+    split_frames,
 )
 from peerway.core.relay.http import HttpFront, HttpNext
 from peerway.core.relay.outbox import Outbox
@@ -43,7 +43,6 @@ PEER_GONE_DESTINATIONS = 256  # told about within that interval; about further o
 PONGS_PER_READ = 4  # further pings in the same read go unanswered
 CORRESPONDENTS = 1024  # remembered per client; the one met first is forgotten first
 
-_SEND_PACKET = int(FrameType.SEND_PACKET)
 _MESH_ONLY = (FrameType.WATCH_CONNS, FrameType.CLOSE_PEER, FrameType.FORWARD_PACKET)
 _WITHOUT_ANSWER = (FrameType.KEEP_ALIVE, FrameType.NOTE_PREFERRED, FrameType.PONG)
 
@@ -57,10 +56,11 @@ class Identified(Event):
 
 @dataclass(frozen=True, slots=True)
 class PacketsSent(Event):
-    """The client sent packets to the client whose key is `destination`."""
+    """The client sent `count` packets to `destination` (a key); `frames` carry them there."""
 
     destination: bytes
-    packets: list[bytes]
+    frames: bytes
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +144,13 @@ class ServerSession(Leaf):
         self._write(greeting.build_server_info(self._private_key, self.key, self._rng.randbytes(NONCE_SIZE)))
         self._arm_keep_alive(now)
 
-    def deliver(self, source: bytes, packets: Sequence[bytes]) -> None:
-        """Send the client packets that `source` sent it."""
+    def deliver(self, frames: bytes) -> None:
+        """Send the client whole frames that others sent it."""
         if not self._paused:
-            self._write(build_packets(FrameType.RECV_PACKET, source, packets))
+            self._write(frames)
             return
-        for packet in packets:
-            self._queue(build_packets(FrameType.RECV_PACKET, source, (packet,)))
+        for frame in split_frames(frames):
+            self._queue(frame)
 
     def peer_left(self, key: bytes) -> None:
         """A client this one exchanged packets with is gone."""
@@ -204,20 +204,20 @@ class ServerSession(Leaf):
             self._end(step.refused or "answered", refused=bool(step.refused), close=True)
         return b""
 
-    def _frames(self, frames: list[Frame]) -> None:
+    def _frames(self, frames: list[Frame | PacketRun]) -> None:
         self._pongs = 0
-        sent: dict[bytes, list[bytes]] = {}
-        for kind, payload in frames:
-            if kind == _SEND_PACKET and self.stage is not Stage.IDENTIFYING:
-                destination = payload[:KEY_SIZE]
-                if destination in sent:
-                    sent[destination].append(payload[KEY_SIZE:])
-                else:
-                    sent[destination] = [payload[KEY_SIZE:]]
+        sent: dict[bytes, list[PacketRun]] = {}
+        for frame in frames:
+            if isinstance(frame, PacketRun) and self._forwards(frame):
+                sent.setdefault(frame.key, []).append(frame)
             else:
-                self._other_frame(kind, payload)
-        for destination, packets in sent.items():
-            self._events.append(PacketsSent(destination, packets))
+                self._other_frame(frame[0], frame[1])
+        for destination, runs in sent.items():
+            forwarded = b"".join([run.forwarded(self.key) for run in runs])
+            self._events.append(PacketsSent(destination, forwarded, sum(run.size for run in runs)))
+
+    def _forwards(self, run: PacketRun) -> bool:
+        return run.kind == FrameType.SEND_PACKET and self.stage is not Stage.IDENTIFYING
 
     def _other_frame(self, kind: int, payload: bytes) -> None:
         if self.stage is Stage.IDENTIFYING:
