@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import logging
 import os
 import sys
 import traceback
@@ -19,12 +18,17 @@ from typing import NoReturn, TypeVar
 import click
 
 from peerway.cli import logs, settings
-from peerway.cli.errors import Exit, describe, exit_code
+from peerway.cli.errors import Exit, ReaderGoneError, describe, exit_code
 from peerway.cli.output import Output
 from peerway.io.state import state_directory
 
 COMMANDS = {
+    "listen": "peerway.cli.listen",
+    "connect": "peerway.cli.connect",
+    "ping": "peerway.cli.ping",
+    "serve": "peerway.cli.serve",
     "id": "peerway.cli.identity",
+    "lab": "peerway.cli.lab",
 }
 EXAMPLES = """\
 \b
@@ -33,7 +37,6 @@ On one of the two:                   peerway listen --relay URL
 On the other:                        peerway connect TICKET
 """
 
-logger = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
@@ -131,7 +134,8 @@ def run(arguments: Sequence[str]) -> Exit:
     except (KeyboardInterrupt, click.Abort):
         return Exit.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the last place that can tell the user
-        Output().complain(describe(error))
+        if not isinstance(error, ReaderGoneError):
+            Output().complain(describe(error))
         if manner.verbose >= 2:
             traceback.print_exception(error)
         return exit_code(error)

@@ -7,7 +7,10 @@ import enum
 import click
 from click.core import ParameterSource
 
+from peerway.core.identity import KeyTextError
 from peerway.core.machine import PeerwayError
+from peerway.core.relay.url import RelayUrlError
+from peerway.core.ticket import TicketError
 from peerway.io.state import reason
 
 
@@ -31,6 +34,10 @@ class CommandError(PeerwayError):
         self.code = code
 
 
+class ReaderGoneError(CommandError):
+    """Whoever read our stdout has gone, as `head` does: a reason to stop, not to complain."""
+
+
 class UsageError(CommandError):
     """A flag, an environment variable or a line of `config.toml` that cannot be used."""
 
@@ -42,9 +49,15 @@ def exit_code(error: BaseException) -> Exit:
     """The exit code an error ends the program with."""
     if isinstance(error, CommandError):
         return error.code
-    if isinstance(error, click.ClickException):
+    if isinstance(error, (click.ClickException, TicketError, RelayUrlError, KeyTextError)):
         return Exit.USAGE
     return Exit.FAILED
+
+
+def cannot_write(error: OSError) -> CommandError:
+    """What to raise when stdout takes no more."""
+    message = f"cannot write to stdout: {reason(error)}"
+    return ReaderGoneError(message) if isinstance(error, BrokenPipeError) else CommandError(message)
 
 
 def describe(error: BaseException) -> str:

@@ -7,6 +7,7 @@ for the machine. Nothing below a warning is shown without `-v`, no traceback wit
 from __future__ import annotations
 
 import dataclasses
+import enum
 import logging
 import re
 import sys
@@ -92,6 +93,8 @@ def value_text(value: object) -> str:
         return repr(value)
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, enum.Enum):
+        return str(value.value)
     if isinstance(value, (tuple, list)):
         return "[" + " ".join(value_text(item) for item in value) + "]"
     return str(value)

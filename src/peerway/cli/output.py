@@ -10,10 +10,10 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable
 
-from peerway.cli.errors import CommandError
+from peerway.cli.errors import cannot_write
 from peerway.cli.logs import printable, scrub
-from peerway.io.state import reason
 
 Value = str | int | float | bool | None | list[str] | dict[str, object]
 
@@ -24,16 +24,25 @@ class Output:
     def __init__(self, verbosity: int = 0, as_json: bool = False) -> None:
         self.verbosity = verbosity
         self.as_json = as_json
+        self._write_line: Callable[[str], None] = _print_line
+
+    def write_lines_to(self, write_line: Callable[[str], None]) -> None:
+        """Have lines for stdout written by someone who writes other things there too."""
+        self._write_line = write_line
 
     def result(self, text: str) -> None:
         """A result for people or for the next program in the pipe; nothing with `--json`."""
         if not self.as_json:
-            _write_line(text)
+            self._write_line(text)
 
     def record(self, event: str, **fields: Value) -> None:
         """A JSON line, with `--json` only."""
+        self.json_line(json.dumps({"event": event, **fields}, separators=(",", ":")))
+
+    def json_line(self, line: str) -> None:
+        """A line of JSON that is complete already, with `--json` only."""
         if self.as_json:
-            _write_line(json.dumps({"event": event, **fields}, ensure_ascii=False, separators=(",", ":")))
+            self._write_line(line)
 
     def notice(self, text: str) -> None:
         """Something a person at the terminal wants to know; silent with `-q`."""
@@ -47,13 +56,13 @@ class Output:
             sys.stderr.flush()
 
 
-def _write_line(text: str) -> None:
+def _print_line(text: str) -> None:
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except OSError as error:
         abandon_stdout()
-        raise CommandError(f"cannot write to stdout: {reason(error)}") from error
+        raise cannot_write(error) from error
 
 
 def abandon_stdout() -> None:

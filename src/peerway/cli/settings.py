@@ -100,6 +100,15 @@ SETTINGS = (
     ),
     Setting("connect", "key", Kind.FILE, FRESH_KEY),
     Setting("ping", "key", Kind.FILE, FRESH_KEY),
+    Setting("serve", "name", Kind.TEXT, "how others reach this machine [default: its own address]", "HOST"),
+    Setting("serve", "host", Kind.TEXTS, "an address to listen at (repeatable) [default: all]", "IP"),
+    Setting("serve", "port", Kind.PORT, "the relay's TCP port [default: 443 with TLS, 3340 without]"),
+    Setting("serve", "stun-port", Kind.PORT, "the STUN server's UDP port [default: 3478]"),
+    Setting(
+        "serve", "self-signed", Kind.SWITCH, "TLS with a certificate made here and kept; the URL pins it"
+    ),
+    Setting("serve", "certificate", Kind.FILE, "TLS with this certificate chain, PEM"),
+    Setting("serve", "certificate-key", Kind.FILE, "the certificate's private key, PEM"),
 )
 
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from peerway.cli.errors import CommandError
+from peerway.cli.errors import CommandError, cannot_write
 from peerway.io.state import reason
 
 CHUNK = 256 * 1024  # bytes read at once
@@ -107,12 +107,15 @@ class Stdout:
     async def write(self, data: bytes) -> None:
         """Accept `data`, and wait while too much is pending; `CommandError` when it cannot be written."""
         self._raise_error()
-        if not data:
-            return
-        self._start()
-        self._pending += len(data)
-        self._orders.put(data)
+        self.put(data)
         await self._until(PENDING_LIMIT)
+
+    def put(self, data: bytes) -> None:
+        """Accept a few bytes without waiting; what becomes of them shows in `write` and `flush`."""
+        if data:
+            self._start()
+            self._pending += len(data)
+            self._orders.put(data)
 
     async def flush(self) -> None:
         """Wait until everything is written; `CommandError` when it could not be."""
@@ -149,7 +152,7 @@ class Stdout:
         self._progress.set()
 
     def _failed(self, error: OSError) -> None:
-        self._error = CommandError(f"cannot write to stdout: {reason(error)}")
+        self._error = cannot_write(error)
         self._progress.set()
 
 

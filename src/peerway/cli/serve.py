@@ -1,0 +1,76 @@
+"""`peerway serve`: a relay and a STUN server, and the URL that others paste."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+
+import click
+
+from peerway.cli import runner, settings
+from peerway.cli.app import with_output
+from peerway.cli.errors import CommandError, Exit, UsageError
+from peerway.cli.output import Output
+from peerway.core.machine import PeerwayError
+from peerway.core.relay.url import STUN_PORT
+from peerway.io.state import ensure_private, state_directory
+from peerway.server import Server
+from peerway.server.listen import EVERYWHERE, ListenError
+
+
+@click.command("serve")
+@settings.options("serve")
+@with_output
+def command(
+    output: Output,
+    name: str | None,
+    host: tuple[str, ...],
+    port: int | None,
+    stun_port: int | None,
+    self_signed: bool | None,
+    certificate: Path | None,
+    certificate_key: Path | None,
+) -> Exit:
+    """Run a relay and a STUN server, and print the URL that both sides need.
+
+    Without TLS it is for laboratories, and for a place behind a proxy that does TLS.
+    Ctrl-C lets the clients know before it ends.
+
+    \b
+      peerway serve --name relay.example.org --self-signed
+    """
+    files = (certificate, certificate_key)
+    if self_signed:
+        if any(files):
+            raise UsageError("--self-signed and --certificate exclude each other")
+        directory = state_directory()
+        ensure_private(directory)
+        files = (directory / "serve.crt", directory / "serve.key")
+    try:
+        server = Server(
+            host=host or EVERYWHERE,
+            relay_port=port,
+            stun_port=STUN_PORT if stun_port is None else stun_port,
+            public_host=name,
+            tls="self-signed" if self_signed else None,
+            certificate=files[0],
+            key=files[1],
+        )
+    except PeerwayError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return runner.run(_serve(output, server), terminated=Exit.OK)
+
+
+async def _serve(output: Output, server: Server) -> Exit:
+    try:
+        async with server:
+            output.result(server.url)
+            output.record("serving", url=server.url, relay_port=server.relay_port, stun_port=server.stun_port)
+            await asyncio.Event().wait()
+    except ListenError as error:
+        code = Exit.UNAVAILABLE if error.error.errno == errno.EACCES else Exit.FAILED
+        raise CommandError(str(error), code=code) from error
+    return Exit.OK

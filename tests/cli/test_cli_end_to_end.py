@@ -1,0 +1,296 @@
+"""The commands as users run them: separate programs, a real relay, real pipes, on loopback."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from peerway.core.ticket import Ticket
+
+TIMEOUT_S = 60
+BIG = bytes(range(256)) * 80_000
+
+
+class Program:
+    """A running `peerway`; its stderr goes to a file so that it never blocks."""
+
+    def __init__(self, folder, *arguments, stdin=subprocess.DEVNULL, home="home"):
+        self.stderr_path = folder / f"stderr-{time.monotonic_ns()}"
+        environment = {name: text for name, text in os.environ.items() if not name.startswith("PEERWAY_")}
+        with self.stderr_path.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "peerway", *arguments],
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                bufsize=0,
+                env={**environment, "PEERWAY_HOME": str(folder / home)},
+            )
+
+    def line(self):
+        return self.process.stdout.readline().decode().rstrip("\n")
+
+    def end(self, number=None):
+        """Wait for the end, after a signal where one is given: the exit code and the rest of stdout."""
+        if number is not None:
+            self.process.send_signal(number)
+        out, _ = self.process.communicate(timeout=TIMEOUT_S)
+        return self.process.returncode, out
+
+    @property
+    def stderr(self):
+        return self.stderr_path.read_text()
+
+
+@pytest.fixture
+def start(tmp_path):
+    programs = []
+
+    def begin(*arguments, **options):
+        programs.append(Program(tmp_path, *arguments, **options))
+        return programs[-1]
+
+    yield begin
+    for program in programs:
+        with contextlib.suppress(ProcessLookupError):
+            program.process.kill()
+        program.process.wait()
+        for pipe in (program.process.stdin, program.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+@pytest.fixture
+def relay(start):
+    return start("serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0").line()
+
+
+@pytest.fixture
+def connect(start):
+    """Run `connect TICKET` on some input to its end."""
+
+    def run(ticket, data=b"", *arguments):
+        program = start("connect", ticket, *arguments, stdin=subprocess.PIPE)
+        out, _ = program.process.communicate(data, timeout=TIMEOUT_S)
+        return program.process.returncode, out, program.stderr
+
+    return run
+
+
+def test_what_is_piped_in_comes_out_on_the_other_side(start, relay, connect):
+    listener = start("listen", "--once", "--relay", relay)
+    ticket = listener.line()
+    assert ticket.startswith("peerway1")
+    code, out, stderr = connect(ticket, b"hello\n")
+    assert (code, out) == (0, b"")
+    assert "through the relay" in stderr
+    assert listener.end() == (0, b"hello\n")
+
+
+def test_both_directions_carry_large_binary_data_at_once_and_lose_nothing(start, relay, tmp_path):
+    (tmp_path / "one").write_bytes(BIG)
+    (tmp_path / "other").write_bytes(BIG[::-1])
+    with (tmp_path / "one").open("rb") as one, (tmp_path / "other").open("rb") as other:
+        listener = start("listen", "--once", "--relay", relay, stdin=one)
+        dialler = start("connect", listener.line(), stdin=other)
+        with ThreadPoolExecutor() as pool:
+            ends = [pool.submit(listener.end), pool.submit(dialler.end)]
+    assert ends[0].result() == (0, BIG[::-1])
+    assert ends[1].result() == (0, BIG)
+
+
+def test_one_who_only_reads_gets_all_though_its_own_direction_ended_at_once(start, relay, connect):
+    listener = start("listen", "--once", "--relay", relay, stdin=subprocess.PIPE)
+    ticket = listener.line()
+    with ThreadPoolExecutor() as pool:
+        dialled = pool.submit(connect, ticket)
+        listener.process.stdin.write(BIG)
+        listener.process.stdin.close()
+        listener.process.stdin = None
+        assert dialled.result()[:2] == (0, BIG)
+    assert listener.end() == (0, b"")
+
+
+def test_listen_serves_one_after_the_other_until_ctrl_c(start, relay, connect):
+    listener = start("listen", "--relay", relay)
+    ticket = listener.line()
+    assert connect(ticket, b"first\n")[0] == 0
+    assert connect(ticket, b"second\n")[0] == 0
+    assert listener.end(signal.SIGINT) == (130, b"first\nsecond\n")
+
+
+def test_ping_is_answered_by_the_node_and_does_not_end_listen_once(start, relay, connect):
+    listener = start("listen", "--once", "--relay", relay)
+    ticket = listener.line()
+    pinger = start("ping", ticket, "-c", "3", "-i", "0.05")
+    code, out = pinger.end()
+    assert code == 0
+    for line in out.decode().splitlines():
+        assert re.fullmatch(r"pong via (relay|\S+:\d+) \d+\.\d ms", line)
+    assert len(out.splitlines()) == 3
+    assert connect(ticket, b"still here\n")[0] == 0
+    assert listener.end() == (0, b"still here\n")
+
+
+def test_one_who_pings_holds_up_nobody(start, relay, connect):
+    listener = start("listen", "--relay", relay)
+    ticket = listener.line()
+    pinger = start("ping", ticket, "-c", "0", "-i", "0.05")
+    pinger.line()
+    assert connect(ticket, b"through\n")[0] == 0
+    assert listener.line() == "through"
+    code, _ = pinger.end(signal.SIGINT)
+    assert code == 130
+
+
+def test_with_verbose_ping_tells_why_it_changes_its_path(start, relay):
+    listener = start("listen", "--relay", relay)
+    pinger = start("-v", "ping", listener.line(), "-c", "5", "-i", "0.2")
+    assert pinger.end()[0] == 0
+    assert re.search(r"Z info path path_selected remote=\S+:\d+ .*reason=", pinger.stderr)
+    assert "peerway1" not in pinger.stderr
+
+
+def test_with_json_stdout_holds_json_lines_and_nothing_else(start, relay, connect):
+    listener = start("--json", "listen", "--once", "--relay", relay, stdin=subprocess.PIPE)
+    listening = json.loads(listener.line())
+    assert listening["event"] == "listening"
+    listener.process.stdin.write(b"answer")
+    listener.process.stdin.close()
+    listener.process.stdin = None
+    with ThreadPoolExecutor() as pool:
+        listened = pool.submit(listener.end)
+        code, out, _ = connect(listening["ticket"], BIG, "--json")
+    assert code == 0
+    dialler = [json.loads(line) for line in out.splitlines()]
+    code, out = listened.result()
+    assert code == 0
+    heard = [json.loads(line) for line in out.splitlines()]
+    assert payload(heard) == BIG
+    assert payload(dialler) == b"answer"
+    assert [heard[0]["event"], heard[-1]["event"]] == ["connected", "closed"]
+    assert (heard[-1]["received"], heard[-1]["sent"], heard[-1]["error"]) == (len(BIG), 6, None)
+    assert {"relay", "direct"} >= {line["kind"] for line in heard if line["event"] == "path"}
+
+
+def payload(lines):
+    return b"".join(base64.b64decode(line["base64"]) for line in lines if line["event"] == "data")
+
+
+def test_ctrl_c_during_a_transfer_is_130_and_the_other_side_learns_it(start, relay):
+    listener = start("listen", "--once", "--relay", relay, stdin=subprocess.PIPE)
+    ticket = listener.line()
+    with open("/dev/zero", "rb") as endless:
+        dialler = start("connect", ticket, stdin=endless)
+        assert listener.process.stdout.read(100_000)
+        assert dialler.end(signal.SIGINT)[0] == 130
+    code, _ = listener.end()
+    assert code == 1
+    assert "the other side gave up before the end" in listener.stderr
+
+
+def test_a_reader_that_goes_away_ends_connect_quietly(start, relay):
+    with open("/dev/zero", "rb") as endless:
+        listener = start("listen", "--relay", relay, stdin=endless)
+        dialler = start("-q", "connect", listener.line())
+        assert dialler.process.stdout.read(1000)
+        dialler.process.stdout.close()
+        assert dialler.process.wait(TIMEOUT_S) == 1
+        assert dialler.stderr == ""
+
+
+def test_the_listeners_id_stays_the_same_and_its_key_is_private(start, relay, tmp_path):
+    first = start("--json", "listen", "--relay", relay)
+    node_id = json.loads(first.line())["node_id"]
+    first.end(signal.SIGTERM)
+    assert start("id").end() == (0, node_id.encode() + b"\n")
+    assert (tmp_path / "home" / "listen.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_only_who_is_allowed_comes_in_when_tickets_admit_nobody(start, relay, tmp_path):
+    friend = tmp_path / "friend.key"
+    friend_id = start("id", "--key", str(friend)).end()[1].decode().strip()
+    listener = start("listen", "--relay", relay, "--no-accept-ticket", "--allow", friend_id)
+    ticket = listener.line()
+    dialler = start("connect", ticket, "--key", str(friend), stdin=subprocess.PIPE)
+    assert dialler.process.communicate(b"friend\n", timeout=TIMEOUT_S)[0] == b""
+    assert listener.line() == "friend"
+
+
+@pytest.mark.parametrize(
+    ("ticket", "message"),
+    [
+        ("nonsense", "this is not a ticket: a ticket begins with peerway1"),
+        ("peerway1", "the ticket is truncated: copy the whole line"),
+        ("peerway9aaaa", "the ticket has version 9; this peerway reads version 1"),
+    ],
+)
+def test_a_bad_ticket_is_a_usage_error_that_says_what_is_wrong(start, ticket, message):
+    dialler = start("connect", ticket)
+    assert dialler.end() == (2, b"")
+    assert dialler.stderr == f"peerway: {message}\n"
+
+
+def test_a_relay_that_is_not_there_is_named(start, relay):
+    listener = start("listen", "--relay", relay)
+    ticket = Ticket.parse(listener.line())
+    dead = str(replace(ticket, relays=("http://127.0.0.1:9",)))
+    dialler = start("connect", dead)
+    assert dialler.end()[0] == 1
+    assert "\npeerway: cannot reach the relay http://127.0.0.1:9" in dialler.stderr
+    assert "Traceback" not in dialler.stderr
+
+
+def test_a_taken_port_is_named_and_the_usual_one_gives_way(start, relay):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("0.0.0.0", 0))
+        port = str(taken.getsockname()[1])
+        listener = start("listen", "--relay", relay, "--port", port)
+        assert listener.end()[0] == 1
+        assert listener.stderr.startswith(f"peerway: cannot use UDP port {port}: Address already in use")
+    listeners = [start("listen", "--relay", relay, home=home) for home in ("one", "two")]
+    assert all(listener.line().startswith("peerway1") for listener in listeners)
+
+
+def test_without_a_relay_it_says_so_and_connects_directly(start, connect):
+    listener = start("listen", "--once")
+    code, _, stderr = connect(listener.line(), b"near\n")
+    assert code == 0
+    assert listener.end() == (0, b"near\n")
+    assert "no relay: only direct addresses will do" in listener.stderr
+    assert "no relay: only direct addresses will do" in stderr
+
+
+def test_serve_with_its_own_certificate_prints_a_pinned_url_that_stays(start, connect):
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0", "--self-signed")
+    server = start(*arguments)
+    url = server.line()
+    pin = re.fullmatch(r"https://127\.0\.0\.1:\d+\?.*pin=([0-9a-f]{64})", url)[1]
+    listener = start("listen", "--once", "--relay", url)
+    assert connect(listener.line(), b"over TLS\n")[0] == 0
+    assert listener.end() == (0, b"over TLS\n")
+    assert server.end(signal.SIGTERM) == (0, b"")
+    assert pin in start(*arguments).line()
+
+
+def test_serve_says_when_it_is_plain_http(start):
+    server = start("serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
+    assert server.line().startswith("http://127.0.0.1:")
+    assert server.end(signal.SIGINT) == (130, b"")
+    assert "plain-http" in server.stderr
+
+
+def test_serve_refuses_what_contradicts_itself(start):
+    server = start("serve", "--certificate", "a.pem")
+    assert server.end() == (2, b"")
+    assert "a certificate needs its key" in server.stderr
