@@ -130,9 +130,9 @@ class SimNode:
         ]
 
 
-def run_server(world: World, host: Host) -> RelayServer:
-    """A relay, and a STUN server at each of the host's addresses."""
-    relay = RelayServer(world.rng(f"{host.name}/relay"))
+def run_server(world: World, host: Host, relay: RelayServer | None = None) -> RelayServer:
+    """A relay (an honest one unless another is given), and a STUN server at each of the host's addresses."""
+    relay = relay or RelayServer(world.rng(f"{host.name}/relay"))
     host.run(relay, (), listen=(RELAY_PORT,))
     for address in host.addresses:
         bound = host.open_udp(STUN_PORT, address.ip)
