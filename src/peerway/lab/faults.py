@@ -83,8 +83,9 @@ class Faults:
         await self._each(routers, "fault-size", [f"{protocol}meta length > {size} drop"] if size else [])
 
     async def unplug(self, host: str, device: str = "eth0") -> None:
-        """Take a host's device down; its routes go with it."""
-        await self._lab.run(host, "ip", "link", "set", device, "down")
+        """Take a host's device down; its addresses and routes go with it, as on a desktop."""
+        batch = f"address flush dev {device}\nlink set {device} down\n"
+        await self._lab.run(host, "ip", "-batch", "-", input=batch)
 
     async def plug(self, host: str, device: str = "eth0") -> None:
         """Bring a host's device up again, with its addresses and routes."""

@@ -171,7 +171,7 @@ class Laboratory:
         await self._ask(Signal(name, number), Done)
 
     async def log(self, name: str) -> str:
-        """What a program started under a name has printed so far."""
+        """What a program started under a name, or the worker of a machine, has printed so far."""
         return await self.run("", "cat", f"/run/{name}.log")
 
     async def start_workers(self, *machines: str) -> None:

@@ -63,6 +63,7 @@ async def run_matrix(
             meeting = Meeting(lab)
             await lab.start_workers(SERVER, *lab.topology.hosts)
             await meeting.serve()
+            await meeting.warm_up("left", "right")
             await meeting.faults.set_loss(loss)
             for run in range(runs):
                 blank = RunRecord(

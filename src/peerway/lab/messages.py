@@ -39,7 +39,7 @@ class Start(msgspec.Struct, frozen=True, tag="start"):
 
 
 class StartWorker(msgspec.Struct, frozen=True, tag="start-worker"):
-    """Start the interpreter of a machine, unless it runs."""
+    """Start the interpreter of a machine, unless it runs; its log goes to `/run/MACHINE.log`."""
 
     machine: str
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from peerway.lab.kinds import expected
 from peerway.lab.laboratory import Laboratory
 from peerway.lab.matrix import parse_cell
-from peerway.lab.meeting import PROBING_S, Meeting, Met
+from peerway.lab.meeting import COMPARED_BYTES, PROBING_S, Meeting, Met
 from peerway.lab.topology import (
     SERVER,
     Topology,
@@ -27,6 +27,7 @@ from peerway.lab.topology import (
 
 FAILOVER_S = 5.0  # data must move again this soon after its path died
 CLIMB_S = 40.0  # and be on a direct path again this soon after there is one
+CARRY_WHILE_CLIMBING_S = 6.0
 IDLE_S = 12.0  # longer than the mapping of `short-timeout` lives
 SHORT_TIMEOUT_S = 10
 LOSS_PERCENT = 30
@@ -158,7 +159,7 @@ async def _cut_and_climb(meeting: Meeting) -> AsyncIterator[Step]:
     yield await _become(meeting, met, "relay", FAILOVER_S)
     await meeting.faults.restore_between("left", "right")
     yield Step("the direct path is restored")
-    carrying = asyncio.create_task(_carry(meeting, met, CLIMB_S / 2))
+    carrying = asyncio.create_task(_carry(meeting, met, CARRY_WHILE_CLIMBING_S))
     yield await _become(meeting, met, "direct", CLIMB_S)
     yield await carrying
 
@@ -199,7 +200,8 @@ async def _lossy(meeting: Meeting) -> AsyncIterator[Step]:
     met = await meeting.meet("left", "right")
     yield Step(f"first byte after {(met.first_byte - met.begun) * 1000:.0f} ms", True)
     yield await _become(meeting, met, "direct", CLIMB_S)
-    yield await _carry(meeting, met)
+    moved = await meeting.transfer(met, CLIMB_S, pause_s=0.0, limit=COMPARED_BYTES)
+    yield Step(f"{moved.size} bytes there and back", moved.equal and moved.size == COMPARED_BYTES)
 
 
 async def _far_apart(meeting: Meeting) -> AsyncIterator[Step]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from peerway.connection import Connection
-from peerway.core.path.events import PathKind, PathSelected
+from peerway.core.path.events import PathEvent, PathKind, PathSelected
 from peerway.errors import PeerwayError
 from peerway.io import clock
 from peerway.node import Node
@@ -48,9 +48,6 @@ class Conversation:
         self.connection = connection
         self.changes: list[PathChange] = []
         self._changed = asyncio.Condition()
-        path = connection.path
-        if path is not None:
-            self.changes.append(PathChange(path.kind, path.remote, path.since))
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._serve())]
 
     async def path_of_kind(self, kind: str, patience_s: float) -> PathChange | None:
@@ -81,12 +78,24 @@ class Conversation:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _watch(self) -> None:
-        async for event in self.connection.path_events():
-            if isinstance(event, PathSelected):
-                kind = "" if event.kind is None else "relay" if event.kind is PathKind.RELAY else "direct"
-                async with self._changed:
+        events = self.connection.path_events()
+        upcoming = asyncio.ensure_future(anext(events, None))
+        try:
+            await asyncio.sleep(0)  # only now are events kept for us: read what there was before, then wait
+            await self._note(event for _, event in self.connection.history)
+            while (event := await upcoming) is not None:
+                upcoming = asyncio.ensure_future(anext(events, None))
+                await self._note([event])
+        finally:
+            upcoming.cancel()
+
+    async def _note(self, events: Iterable[PathEvent]) -> None:
+        async with self._changed:
+            for event in events:
+                if isinstance(event, PathSelected):
+                    kind = "" if event.kind is None else "relay" if event.kind is PathKind.RELAY else "direct"
                     self.changes.append(PathChange(kind, str(event.remote or ""), event.at))
-                    self._changed.notify_all()
+            self._changed.notify_all()
 
     async def _serve(self) -> None:
         async with asyncio.TaskGroup() as echoes:

@@ -36,6 +36,7 @@ from peerway.lab.messages import (
 from peerway.lab.pipes import read_lines, standard_streams
 
 WORKER = ("-m", "peerway.lab.worker")
+LAST_WORDS = 20  # lines of a worker's log that go into the error when it ends
 
 
 class SupervisorError(Exception):
@@ -56,7 +57,9 @@ class WorkerPipe:
         """Hand the order on; SupervisorError with the worker's own words when it fails."""
         stdin = self.process.stdin
         if stdin is None or self._reader.done():
-            raise SupervisorError(f"the worker of {self._machine} has ended")
+            raise SupervisorError(
+                f"the worker of {self._machine} has ended; its last words:\n{_last_words(self._machine)}"
+            )
         self._number += 1
         number = self._number
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -75,9 +78,10 @@ class WorkerPipe:
             future = self._waiting.pop(reply.number, None)
             if future is not None and not future.done():
                 future.set_result(reply)
+        error = f"the worker ended before it answered; its last words:\n{_last_words(self._machine)}"
         for number, future in self._waiting.items():
             if not future.done():
-                future.set_result(Reply(number, error="the worker ended before it answered"))
+                future.set_result(Reply(number, error=error))
 
 
 class Supervisor:
@@ -141,9 +145,16 @@ class Supervisor:
     async def _start_worker(self, machine: str) -> None:
         if machine in self._workers:
             return
-        process = await asyncio.create_subprocess_exec(
-            *_inside(machine), sys.executable, *WORKER, stdin=PIPE, stdout=PIPE, limit=LINE_LIMIT
-        )
+        with _log(machine) as log:
+            process = await asyncio.create_subprocess_exec(
+                *_inside(machine),
+                sys.executable,
+                *WORKER,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=log,
+                limit=LINE_LIMIT,
+            )
         self._workers[machine] = WorkerPipe(machine, process)
 
     def _worker(self, machine: str) -> WorkerPipe:
@@ -161,7 +172,12 @@ class Supervisor:
 
 
 def _log(name: str) -> BinaryIO:
-    return Path(f"/run/{name}.log").open("wb")
+    return Path(f"/run/{name}.log").open("ab")
+
+
+def _last_words(name: str) -> str:
+    lines = Path(f"/run/{name}.log").read_text(errors="replace").splitlines()
+    return "\n".join(lines[-LAST_WORDS:])
 
 
 def _inside(machine: str) -> tuple[str, ...]:

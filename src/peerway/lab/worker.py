@@ -7,6 +7,7 @@ that knows what to do: those of `sockets` need plain sockets only, those of `ord
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import msgspec
 
@@ -40,6 +41,7 @@ async def _answer(request: Request, writer: asyncio.StreamWriter, bench: Bench) 
 
 
 async def _main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     reader, writer = await standard_streams()
     async with Bench() as bench:
         await work(reader, writer, bench)

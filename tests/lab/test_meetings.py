@@ -1,0 +1,57 @@
+"""Nodes behind real NATs: they meet as expected, and survive what the scenarios do to them."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from peerway.lab.matrix import CellError, parse_cells, run_matrix
+from peerway.lab.scenarios import SCENARIOS, run_scenario
+
+pytestmark = pytest.mark.lab
+
+# Both sides of every line between direct and relay, and every kind at least once.
+CELLS = (
+    "openxeim-apdf,firewallxfirewall,eim-apdfxeim-apdf,eim-eifxedm,edmxeim-adf,edm-seqxopen,admxeim-adf,"
+    "poisonedxpoisoned,port-blockxfirewall,same-lan,edmxeim-apdf,firewallxadm,edmxedm,udp-blockedxopen,"
+    "eim-apdfxudp-rejected"
+)
+
+
+async def records(cells, **options):
+    async with contextlib.aclosing(run_matrix(cells, **options)) as found:
+        return [record async for record in found]
+
+
+@pytest.mark.parametrize("cell", CELLS.split(","))
+def test_nodes_meet_as_expected(cell):
+    (record,) = asyncio.run(records(parse_cells(cell)))
+    assert record.as_expected, record
+    assert record.first_byte_ms > 0
+    assert (record.direct_ms is not None) == (record.outcome == "direct")
+
+
+def test_every_run_of_a_cell_has_its_own_seed_and_all_meet():
+    found = asyncio.run(records(parse_cells("eim-apdfxeim-apdf"), runs=5, seed=40))
+    assert [record.seed for record in found] == [40, 41, 42, 43, 44]
+    assert [record.outcome for record in found] == ["direct"] * 5
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_nodes_survive(name):
+    async def tell():
+        async with contextlib.aclosing(run_scenario(name)) as steps:
+            return [step async for step in steps]
+
+    steps = asyncio.run(tell())
+    assert [step.text for step in steps if step.ok is False] == []
+    assert any(step.ok for step in steps)
+
+
+def test_an_unknown_scenario_is_refused_before_a_lab_is_built():
+    async def tell():
+        async with contextlib.aclosing(run_scenario("three-fires")) as steps:
+            return [step async for step in steps]
+
+    with pytest.raises(CellError, match="is not a cell"):
+        asyncio.run(tell())
