@@ -37,7 +37,11 @@ def crypto_bytes(datagrams: list[bytes], destination: bytes, side: bytes) -> byt
 
 
 def open_initial(datagram: bytes, secret: bytes) -> bytes:
-    key, iv, hp = expand(secret, b"quic key", 16), expand(secret, b"quic iv", 12), expand(secret, b"quic hp", 16)
+    key, iv, hp = (
+        expand(secret, b"quic key", 16),
+        expand(secret, b"quic iv", 12),
+        expand(secret, b"quic hp", 16),
+    )
     at = 6 + datagram[5]
     at += 1 + datagram[at]
     token, at = varint(datagram, at)

@@ -162,9 +162,7 @@ class Pair(Wire):
 
     def __init__(self, delay: float = 0.02, loss: float = 0.0, seed: int = 1) -> None:
         client = QuicSession.dial(CLIENT, SERVER.node_id, START)
-        server = QuicSession.accept(
-            SERVER, CLIENT.node_id, client.original_destination_connection_id, START
-        )
+        server = QuicSession.accept(SERVER, CLIENT.node_id, client.original_destination_connection_id, START)
         self.client, self.server = SessionEnd(client), SessionEnd(server)
         super().__init__(self.client, self.server, delay, loss, seed)
 

@@ -46,7 +46,9 @@ def test_messages_on_the_wire(message, wire):
 def test_messages_survive_being_cut_anywhere(messages, step):
     wire = b"".join(build(message) for message in messages)
     reader = ControlReader()
-    read = [message for start in range(0, len(wire), step) for message in reader.feed(wire[start : start + step])]
+    read = [
+        message for start in range(0, len(wire), step) for message in reader.feed(wire[start : start + step])
+    ]
     assert read == messages
 
 

@@ -3,20 +3,19 @@ from __future__ import annotations
 import logging
 
 import pytest
+from tests.core.quic_initial import ALPN, KEY_SHARE, SERVER_NAME, X25519MLKEM768, crypto_bytes, extensions
+from tests.core.quic_pair import SERVER, START, TransportEnd, Wire
 
 from peerway.core.quic.events import ConnectionIdIssued
 from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.quic.transport import (
     HandshakeCompleted,
-    StopRequested,
-    StreamAborted,
+    StreamBroken,
     StreamReceived,
     TransportClosed,
     TransportEnded,
     group_segments,
 )
-from tests.core.quic_initial import ALPN, KEY_SHARE, SERVER_NAME, X25519MLKEM768, crypto_bytes, extensions
-from tests.core.quic_pair import SERVER, START, TransportEnd, Wire
 
 
 class Raw(Wire):
@@ -43,7 +42,9 @@ def test_the_key_exchange_is_post_quantum_and_the_client_names_no_server():
     raw.connect()
     dialled = raw.client.transport.original_destination_connection_id
     to_server = [datagram for datagram in raw.sent if datagram[6:14] == dialled]
-    to_client = [datagram for datagram in raw.sent if datagram[6:14] == raw.client.transport.connection_ids[0]]
+    to_client = [
+        datagram for datagram in raw.sent if datagram[6:14] == raw.client.transport.connection_ids[0]
+    ]
     client_hello = extensions(crypto_bytes(to_server, dialled, b"client in"))
     server_hello = extensions(crypto_bytes(to_client, dialled, b"server in"))
     assert SERVER_NAME not in client_hello
@@ -92,9 +93,9 @@ def test_no_datagram_is_larger_than_1200_bytes():
 def test_coalesced_datagrams_are_received():
     raw = Raw().connect()
     raw.run(1)
-    raw.client.transport.send(0, bytes(9000), True)
-    (group,) = raw.client.transport.transmits(raw.now)
-    raw.server.receive(b"".join(group), len(group[0]), raw.now)
+    raw.client.transport.send(0, bytes(9000))
+    for group in raw.client.transport.transmits(raw.now):
+        raw.server.receive(b"".join(group), len(group[0]), raw.now)
     raw.settle()
     assert sum(len(event.data) for event in of(raw.server, StreamReceived)) == 9000
 
@@ -136,8 +137,12 @@ def test_a_close_reaches_the_peer_at_once_with_code_and_reason():
     before = raw.now
     assert raw.run(5, lambda: bool(of(raw.server, TransportClosed)))
     assert raw.now - before == pytest.approx(0.1)
-    assert of(raw.server, TransportClosed) == [TransportClosed(7, "enough", by_peer=True, is_application=True)]
-    assert raw.run(30, lambda: TransportEnded() in raw.client.events and TransportEnded() in raw.server.events)
+    assert of(raw.server, TransportClosed) == [
+        TransportClosed(7, "enough", by_peer=True, is_application=True)
+    ]
+    assert raw.run(
+        30, lambda: TransportEnded() in raw.client.events and TransportEnded() in raw.server.events
+    )
     assert of(raw.client, TransportClosed) == []
     assert raw.client.deadline() is None
     assert raw.server.deadline() is None
@@ -160,38 +165,36 @@ def test_a_peers_reason_is_not_logged(caplog):
     assert "another user of qh3" in caplog.text
 
 
-def test_a_reset_and_a_stop_reach_the_peer():
+def test_streams_never_end_so_an_end_a_reset_and_a_stop_are_told_as_broken():
     raw = Raw().connect()
-    raw.client.transport.send(0, b"x")
-    raw.client.transport.send(4, b"y")
+    for stream in (0, 4, 8):
+        raw.client.transport.send(stream, b"x")
     raw.run(1)
-    raw.client.transport.reset(0, 5)
-    raw.server.transport.stop(4, 6)
+    qh3 = raw.client.transport._connection
+    qh3.send_stream_data(0, b"", True)
+    qh3.reset_stream(4, 1)
+    qh3.stop_stream(8, 1)
     raw.run(1)
-    assert StreamAborted(0, 5) in raw.server.events
-    assert StopRequested(4, 6) in raw.client.events
+    assert [event.stream for event in of(raw.server, StreamBroken)] == [0, 4, 8]
 
 
-def test_a_reset_of_a_stream_that_is_over_is_harmless():
-    raw = Raw().connect()
-    raw.client.transport.send(0, b"x", True)
-    raw.run(1)
-    raw.server.transport.send(0, b"y", True)
-    raw.run(1)
-    raw.client.transport.reset(0, 5)
-    raw.client.transport.stop(0, 5)
-    assert raw.client.transport.drops == {
-        "quic: reset of a stream that is over": 1,
-        "quic: stop of a stream that is over": 1,
-    }
-
-
-def test_a_failure_inside_qh3_ends_the_connection_instead_of_escaping():
+def test_a_failure_inside_qh3_ends_the_connection_and_tells_the_peer():
     raw = Raw().connect()
     raw.client.transport.send(2**62, b"no such stream")
-    assert of(raw.client, TransportClosed) == []
+    raw.run(0.1)
+    assert of(raw.client, TransportClosed) == [TransportClosed(1, "ValueError", False, False)]
+    assert of(raw.server, TransportClosed) == [TransportClosed(1, "", True, False)]
+    raw.run(10)
+    assert TransportEnded() in raw.client.events
+    assert raw.client.transport.drops == {"quic: failed with ValueError": 1}
+
+
+def test_a_failure_while_failing_ends_it_at_once():
+    raw = Raw().connect()
+    for _ in range(2):
+        with raw.client.transport._guard:
+            raise ValueError
     raw.settle()
-    assert [event.by_peer for event in of(raw.client, TransportClosed)] == [False]
     assert TransportEnded() in raw.client.events
     raw.client.receive(b"x", 0, raw.now)
     raw.client.handle_timeout(raw.now)

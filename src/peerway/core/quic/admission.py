@@ -1,7 +1,7 @@
 """The server's door: what a client sends is held until it has proven who it is.
 
-QUIC keeps no order between streams, so a client's first data may overtake its `Auth`. A client
-that keeps to the rules sends at most `EARLY_BYTES` before the server has welcomed it.
+QUIC keeps no order between its streams, so a client's first data may overtake its `Auth`. A client
+that keeps to the rules sends about `EARLY_BYTES` at most before the server has welcomed it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from peerway.core.identity import NodeId
 from peerway.core.quic import authentication
 from peerway.core.quic.control import Auth, ControlMessage
 from peerway.core.quic.errors import PeerViolation, SessionCode
-from peerway.core.quic.transport import StopRequested, StreamAborted, StreamReceived
+from peerway.core.quic.transport import StreamReceived
 
 EARLY_BYTES = 256 << 10
+MAX_HELD_BYTES = EARLY_BYTES + (64 << 10)  # what surrounds the data in lanes is not counted to the byte
 MAX_HELD_EVENTS = 4096
-
-StreamEvent = StreamReceived | StreamAborted | StopRequested
 
 
 class Admission:
@@ -25,17 +24,17 @@ class Admission:
         self.binding_secret = b""  # known once the handshake is done
         self._server = server
         self._expected = expected
-        self._held: list[StreamEvent] = []
+        self._held: list[StreamReceived] = []
         self._held_bytes = 0
 
-    def hold(self, event: StreamEvent) -> None:
+    def hold(self, event: StreamReceived) -> None:
         """Keep `event` until the client is known; `PeerViolation` when it is too much."""
         self._held.append(event)
-        self._held_bytes += len(event.data) if isinstance(event, StreamReceived) else 0
-        if self._held_bytes > EARLY_BYTES or len(self._held) > MAX_HELD_EVENTS:
+        self._held_bytes += len(event.data)
+        if self._held_bytes > MAX_HELD_BYTES or len(self._held) > MAX_HELD_EVENTS:
             raise PeerViolation(SessionCode.NOT_AUTHENTICATED, "too much was sent before the client's proof")
 
-    def admit(self, message: ControlMessage) -> list[StreamEvent]:
+    def admit(self, message: ControlMessage) -> list[StreamReceived]:
         """What was held, if the first control message proves the client; `PeerViolation` if not."""
         if not isinstance(message, Auth):
             raise PeerViolation(SessionCode.NOT_AUTHENTICATED, "the client did not say who it is first")

@@ -3,8 +3,8 @@
 QUIC implementations open their windows as packets arrive, read or not. So each stream carries a
 credit of our own: the receiver grants offsets as the application reads, and a sender never goes
 beyond. A stream starts with `INITIAL_CREDIT` on both sides, without a message. A sender that is
-held up says so (`CreditWanted`); a receiver whose application keeps up then widens the window,
-drawing on a pool the connection has for that. Windows never shrink while a stream lasts.
+held up says so (`CreditWanted`); a receiver whose application reads and keeps up then widens the
+window, drawing on a pool the connection has for that. Windows never shrink while a stream lasts.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SendCredit:
 class ReceiveCredit:
     """What the peer may send on a stream, and has."""
 
-    __slots__ = ("_granted", "_pool", "consumed", "received", "window")
+    __slots__ = ("_asked", "_granted", "_pool", "_read_since_widened", "consumed", "received", "window")
 
     def __init__(self, pool: CreditPool) -> None:
         self.window = INITIAL_CREDIT
@@ -81,6 +81,8 @@ class ReceiveCredit:
         self.consumed = 0
         self._granted = INITIAL_CREDIT
         self._pool = pool
+        self._asked = False
+        self._read_since_widened = 0
 
     def receive(self, size: int) -> None:
         """`size` bytes arrived; `PeerViolation` when they are more than was granted."""
@@ -94,21 +96,27 @@ class ReceiveCredit:
     def consume(self, size: int) -> int | None:
         """The application read `size` bytes; the new limit to grant, if it is time for one."""
         self.consumed += size
-        if self.consumed + self.window - self._granted < self.window // GRANT_FRACTION:
-            return None
-        return self._grant()
+        self._read_since_widened += size
+        if self._widened() or self.consumed + self.window - self._granted >= self.window // GRANT_FRACTION:
+            return self._grant()
+        return None
 
-    def widen(self) -> int | None:
-        """The peer is held up; the new limit to grant, None when the application does not keep up."""
+    def ask(self) -> int | None:
+        """The peer is held up; the new limit to grant, None while the application does not keep up."""
+        self._asked = True
+        return self._grant() if self._widened() else None
+
+    def _widened(self) -> bool:
+        """Widen the window if the peer asked for it and the application reads as fast as it fills."""
+        reads = self._read_since_widened >= self.window // GRANT_FRACTION
         unread = self.received - self.consumed
-        if unread > self.window // 2 or self.window >= MAX_WINDOW:
-            return None
-        wanted = min(self.window * WINDOW_GROWTH, MAX_WINDOW) - self.window
-        taken = self._pool.take(wanted)
-        if not taken:
-            return None
+        if not self._asked or not reads or unread > self.window // 2 or self.window >= MAX_WINDOW:
+            return False
+        taken = self._pool.take(min(self.window * WINDOW_GROWTH, MAX_WINDOW) - self.window)
         self.window += taken
-        return self._grant()
+        self._asked = False
+        self._read_since_widened = 0
+        return taken > 0
 
     def release(self) -> None:
         """Nothing more will come: what the window had beyond the first credit goes back."""

@@ -28,8 +28,7 @@ from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
 from peerway.core.quic.qh3_connection import Connection, PlainConnection
 from peerway.core.quic.transport import (
     HandshakeCompleted,
-    StopRequested,
-    StreamAborted,
+    StreamBroken,
     StreamReceived,
     TransportClosed,
     TransportEnded,
@@ -169,7 +168,7 @@ class Qh3Transport:
 
     @property
     def stream_limit(self) -> int:
-        """How many streams we may have opened since the beginning."""
+        """How many streams we may open."""
         return self._connection.max_concurrent_bidi_streams
 
     def receive(self, data: bytes, segment_size: int, now: float) -> None:
@@ -231,11 +230,11 @@ class Qh3Transport:
         """The next thing that happened."""
         return self._events.popleft() if self._events else None
 
-    def send(self, stream: int, data: bytes | memoryview, fin: bool = False) -> None:
+    def send(self, stream: int, data: bytes | memoryview) -> None:
         """Append to a stream. A failure ends the connection: a stream may not have a hole."""
         if not self._closed:
             with self._guard:
-                self._connection.send_stream_data(stream, data, fin)
+                self._connection.send_stream_data(stream, data)
 
     def backlog(self, stream: int | None = None) -> int:
         """Bytes that are in no datagram yet."""
@@ -243,24 +242,6 @@ class Qh3Transport:
             with self._guard:
                 return self._connection.get_send_buffer_size(stream)
         return 0
-
-    def reset(self, stream: int, code: int) -> None:
-        """Give up sending on a stream."""
-        if not self._closed:
-            with self._guard:
-                try:
-                    self._connection.reset_stream(stream, code)
-                except ValueError:
-                    self.drops["quic: reset of a stream that is over"] += 1
-
-    def stop(self, stream: int, code: int) -> None:
-        """Ask the peer to give up sending on a stream."""
-        if not self._closed:
-            with self._guard:
-                try:
-                    self._connection.stop_stream(stream, code)
-                except ValueError:
-                    self.drops["quic: stop of a stream that is over"] += 1
 
     def ping(self) -> None:
         """Send a PING frame."""
@@ -296,11 +277,11 @@ class Qh3Transport:
         """Translate qh3's events, and see whether the connection is over."""
         while (event := self._connection.next_event()) is not None:
             if isinstance(event, quic.StreamDataReceived):
-                self._events.append(StreamReceived(event.stream_id, event.data, event.end_stream))
-            elif isinstance(event, quic.StreamReset):
-                self._events.append(StreamAborted(event.stream_id, event.error_code))
-            elif isinstance(event, quic.StopSendingReceived):
-                self._events.append(StopRequested(event.stream_id, event.error_code))
+                self._events.append(StreamReceived(event.stream_id, event.data))
+                if event.end_stream:
+                    self._events.append(StreamBroken(event.stream_id))
+            elif isinstance(event, quic.StreamReset | quic.StopSendingReceived):
+                self._events.append(StreamBroken(event.stream_id))
             elif isinstance(event, quic.ConnectionIdIssued):
                 self._events.append(ConnectionIdIssued(event.connection_id))
             elif isinstance(event, quic.ConnectionIdRetired):
@@ -329,9 +310,12 @@ class Qh3Transport:
             self._events.append(TransportEnded())
 
     def _failed(self, kind: str) -> None:
-        """qh3 raised: it cannot be trusted with this connection any more."""
+        """qh3 raised: nothing but a goodbye is to be expected of it any more."""
         self.drops[f"quic: failed with {kind}"] += 1
-        if not self._closed:
-            self._closed = True
-            self._events.append(TransportClosed(QuicErrorCode.INTERNAL_ERROR, kind, False, False))
-        self._end()
+        if self._closed:
+            self._end()
+            return
+        self._closed = True
+        self._events.append(TransportClosed(QuicErrorCode.INTERNAL_ERROR, kind, False, False))
+        with self._guard:
+            self._connection.close(error_code=QuicErrorCode.INTERNAL_ERROR, frame_type=0)

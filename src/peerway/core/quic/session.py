@@ -19,7 +19,7 @@ from enum import Enum, auto
 from peerway.core.identity import NodeId, SecretKey
 from peerway.core.machine import Deadline, Event, Leaf, Output, Transmit, UdpAddress, WireError
 from peerway.core.quic import authentication, control
-from peerway.core.quic.admission import Admission, StreamEvent
+from peerway.core.quic.admission import Admission
 from peerway.core.quic.control import Auth, ControlMessage, ControlReader, CreditWanted, Delivered, Grant
 from peerway.core.quic.errors import APPLICATION_CODES, PeerViolation, SessionCode, StreamMisuse
 from peerway.core.quic.events import (
@@ -35,11 +35,12 @@ from peerway.core.quic.events import (
     StreamStopped,
     StreamWritable,
 )
+from peerway.core.quic.lanes import CONTROL_STREAM
 from peerway.core.quic.qh3_transport import Qh3Transport
-from peerway.core.quic.streams import CONTROL_STREAM, Streams
+from peerway.core.quic.streams import Streams
 from peerway.core.quic.transport import (
     HandshakeCompleted,
-    StreamAborted,
+    StreamBroken,
     StreamReceived,
     StreamTransport,
     TransportClosed,
@@ -154,7 +155,7 @@ class QuicSession(Leaf):
         self._transport.ping()
 
     def close(self, code: int, reason: str, now: float) -> None:
-        """End the session at once; what the peer has not got is lost. `code` is below 2**32."""
+        """End the session at once; what is still under way may be lost. `code` is below 2**32."""
         if not 0 <= code < APPLICATION_CODES:
             raise StreamMisuse(f"a close code is from 0 to {APPLICATION_CODES - 1}, not {code}")
         self._at(now)
@@ -269,8 +270,10 @@ class QuicSession(Leaf):
 
     def _handle_events(self) -> None:
         while (event := self._transport.next_event()) is not None:
-            if isinstance(event, StreamEvent):
-                self._handle_stream_event(event)
+            if isinstance(event, StreamReceived):
+                self._stream_received(event)
+            elif isinstance(event, StreamBroken):
+                self._close(SessionCode.PROTOCOL_VIOLATION, "a QUIC stream was ended")
             elif isinstance(event, ConnectionIdIssued):
                 self._issue(event)
             elif isinstance(event, ConnectionIdRetired):
@@ -282,26 +285,18 @@ class QuicSession(Leaf):
             elif isinstance(event, TransportEnded):
                 self._end()
 
-    def _handle_stream_event(self, event: StreamEvent) -> None:
+    def _stream_received(self, event: StreamReceived) -> None:
         try:
             if event.stream == CONTROL_STREAM:
-                self._control_event(event)
+                self._control_received(event.data)
             elif self.state is State.ESTABLISHED:
-                self._dispatch(event)
-            elif self.state is not State.CLOSED:
+                self._streams.received(event)
+            elif self.state is State.AUTHENTICATING:
                 self._admission.hold(event)
         except PeerViolation as violation:
             self._close(violation.code, violation.reason)
         except WireError as error:
             self._close(SessionCode.PROTOCOL_VIOLATION, str(error))
-
-    def _dispatch(self, event: StreamEvent) -> None:
-        if isinstance(event, StreamReceived):
-            self._streams.received(event)
-        elif isinstance(event, StreamAborted):
-            self._streams.aborted(event)
-        else:
-            self._streams.stop_requested(event)
 
     # --- authentication
 
@@ -326,12 +321,8 @@ class QuicSession(Leaf):
         self.state = State.ESTABLISHED
         self._emit(SessionEstablished(self.peer))
 
-    def _control_event(self, event: StreamEvent) -> None:
-        if self.state in (State.CLOSED, State.ENDED):
-            return
-        if not isinstance(event, StreamReceived) or event.fin:
-            raise PeerViolation(SessionCode.PROTOCOL_VIOLATION, "the control stream was ended")
-        for message in self._control.feed(event.data):
+    def _control_received(self, data: bytes) -> None:
+        for message in self._control.feed(data):
             if self.state is State.ESTABLISHED:
                 self._control_message(message)
             elif self.state is State.AUTHENTICATING:
@@ -342,7 +333,7 @@ class QuicSession(Leaf):
         self._establish()
         self._tell(control.Welcome())
         for event in held:
-            self._handle_stream_event(event)
+            self._stream_received(event)
 
     def _control_message(self, message: ControlMessage) -> None:
         if isinstance(message, Grant):
@@ -361,9 +352,10 @@ class QuicSession(Leaf):
     def _close(self, code: int, reason: str, tell: str | None = None) -> None:
         if self.state in (State.CLOSED, State.ENDED):
             return
-        self._send_messages()
+        self._produce()  # the handshake's last flight must go first, or the peer cannot read why
         self._over(SessionClosed(code, reason, by_peer=False))
         self._transport.close(code, reason if tell is None else tell)
+        self._dirty = True
 
     def _transport_closed(self, event: TransportClosed) -> None:
         code, reason = event.code, _printable(event.reason)

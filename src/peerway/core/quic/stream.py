@@ -11,9 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
+from typing import TYPE_CHECKING
 
 from peerway.core.quic.credit import CreditPool, ReceiveCredit, SendCredit
 from peerway.core.quic.errors import StreamMisuse
+
+if TYPE_CHECKING:
+    from peerway.core.quic.lanes import Lane
 
 WHOLE_CHUNK_BYTES = 16 << 10  # chunks from this size up go without being joined with others
 JOINED_BYTES = 64 << 10  # what small chunks are joined to: the transport is slow with many small ones
@@ -128,11 +132,6 @@ class Inbound:
         self._offset = 0
 
     @property
-    def is_live(self) -> bool:
-        """Whether something is unread or may still come."""
-        return self.state is not InboundState.OVER
-
-    @property
     def at_eof(self) -> bool:
         """Whether nothing is left to read and nothing will come."""
         return not self.unread and self.state is not InboundState.OPEN
@@ -199,18 +198,9 @@ class Inbound:
 
 
 class Stream:
-    """Both directions of a stream, and whether the transport knows of it yet."""
+    """Both directions of a stream, and the lane it has."""
 
-    __slots__ = (
-        "by_peer",
-        "inbound",
-        "is_refused",
-        "number",
-        "outbound",
-        "reset_code",
-        "stop_code",
-        "transport_knows",
-    )
+    __slots__ = ("by_peer", "inbound", "is_refused", "lane", "number", "outbound", "reset_code", "stop_code")
 
     def __init__(self, number: int, pool: CreditPool, *, by_peer: bool) -> None:
         self.number = number
@@ -218,9 +208,14 @@ class Stream:
         self.is_refused = False  # the application never hears of it
         self.outbound = Outbound()
         self.inbound = Inbound(pool)
-        self.transport_knows = by_peer
-        self.reset_code: int | None = None  # to be passed on once the transport knows of it
+        self.lane: Lane | None = None  # None before it has one, and again when it needs none any more
+        self.reset_code: int | None = None  # to be passed on once there is a lane
         self.stop_code: int | None = None
+
+    @property
+    def is_peers_and_live(self) -> bool:
+        """Whether the peer opened it and may fill memory with it."""
+        return self.by_peer and not self.is_refused and self.inbound.state is not InboundState.OVER
 
     @property
     def is_over(self) -> bool:

@@ -1,9 +1,9 @@
 """The streams of one session: which there are, what they may send, and what the application hears.
 
-A stream is announced to the peer the moment it is opened, by its type byte (`PREAMBLE`). What is
-written waits here, and is fed to the transport as far as the stream's credit and a short backlog
-in the transport allow: bytes that wait here can still take the next best path and cost no memory
-twice. Streams opened beyond the peer's limit wait here as well, in order.
+A stream is announced to the peer the moment it has a lane, before anything is written; without a
+free lane it waits. What is written waits here, and is fed to the transport as far as the stream's
+credit and a short backlog in the transport allow: bytes that wait here do not keep others waiting.
+Ours are numbered 2, 4, 6, ... on the client and 1, 3, 5, ... on the server.
 """
 
 from __future__ import annotations
@@ -24,19 +24,27 @@ from peerway.core.quic.events import (
     StreamStopped,
     StreamWritable,
 )
-from peerway.core.quic.stream import InboundState, Outbound, OutboundState, Stream
-from peerway.core.quic.transport import StopRequested, StreamAborted, StreamReceived, StreamTransport
+from peerway.core.quic.lane import (
+    APPLICATION,
+    DATA_HEADER_BYTES,
+    MAX_DATA_BYTES,
+    End,
+    LaneItem,
+    Open,
+    Reset,
+    Stop,
+    build,
+    data_header,
+)
+from peerway.core.quic.lanes import Lane, Lanes
+from peerway.core.quic.stream import WHOLE_CHUNK_BYTES, InboundState, OutboundState, Stream
+from peerway.core.quic.transport import StreamReceived, StreamTransport
 
-CONTROL_STREAM = 0
-PREAMBLE = b"\0"  # the stream's type: bytes of the application. Not part of the credit
 BACKLOG_BYTES = 1 << 20  # what the transport is fed ahead of the network, shared by the streams
 BACKLOG_BYTES_LEAST = 64 << 10  # a stream's share at least
 MAX_PEER_STREAMS = 256  # the peer's, with something unread or to come; further ones are refused
 MAX_STREAMS = 4096  # in all, those included that only wait for `Delivered`
-MAX_WAITING_STREAMS = 1024  # opened beyond the peer's limit
-
-_STEP = 4  # RFC 9000 2.1: between stream ids of one kind
-_BY_SERVER, _UNIDIRECTIONAL = 1, 2
+MAX_WAITING_STREAMS = 1024  # opened while no lane was free
 
 
 class Streams:
@@ -53,13 +61,12 @@ class Streams:
         self._transport = transport
         self._tell = tell
         self._emit = emit
-        self._own_parity = 0 if is_client else _BY_SERVER
-        self._next_number = _STEP if is_client else _BY_SERVER
-        self._opened = 1 if is_client else 0  # the client's control stream is the first of its streams
+        self._next_number = 2 if is_client else 1
+        self._lanes = Lanes(transport, is_client=is_client)
         self._streams: dict[int, Stream] = {}
         self._pool = CreditPool()
         self._sending: dict[int, Stream] = {}
-        self._unopened: deque[Stream] = deque()
+        self._waiting: deque[Stream] = deque()
         self._early: int | None = EARLY_BYTES if is_client else None
         self._fresh = False
         self._refill_below = 0
@@ -67,22 +74,23 @@ class Streams:
     # --- for the application
 
     def open(self) -> int:
-        """A new stream; `TooManyStreams` when too many are open or wait for the peer's leave."""
-        if len(self._streams) >= MAX_STREAMS or len(self._unopened) >= MAX_WAITING_STREAMS:
+        """A new stream; `TooManyStreams` when too many are open or wait for a lane."""
+        if len(self._streams) >= MAX_STREAMS or len(self._waiting) >= MAX_WAITING_STREAMS:
             raise TooManyStreams(
-                f"{len(self._streams)} streams are open and {len(self._unopened)} wait: close some first"
+                f"{len(self._streams)} streams are open and {len(self._waiting)} wait: close some first"
             )
         stream = Stream(self._next_number, self._pool, by_peer=False)
-        self._next_number += _STEP
+        self._next_number += 2
         self._streams[stream.number] = stream
-        self._unopened.append(stream)
+        self._waiting.append(stream)
         return stream.number
 
     def write(self, number: int, data: bytes) -> bool:
         """Queue `data`; False when the stream is over and it was dropped."""
         stream = self._streams.get(number)
         if stream is None:
-            self._check_existed(number)
+            if number % 2 == self._next_number % 2 and number >= self._next_number:
+                raise StreamMisuse(f"there has never been a stream {number}")
             return False
         if not stream.outbound.write(data):
             return False
@@ -112,9 +120,7 @@ class Streams:
     def at_eof(self, number: int) -> bool:
         """Whether everything the peer wrote was read, or nothing more will come."""
         stream = self._streams.get(number)
-        if stream is None:
-            return True
-        return stream.inbound.at_eof
+        return stream is None or stream.inbound.at_eof
 
     def queued(self, number: int) -> int:
         """Bytes that were written and wait here."""
@@ -129,14 +135,9 @@ class Streams:
     def reset(self, number: int, code: int) -> None:
         """Give up writing; what the peer has not got it may never get."""
         stream = self._streams.get(number)
-        if stream is None or stream.outbound.state is OutboundState.OVER:
-            return
-        self._abort_outbound(stream)
-        if stream.transport_knows:
-            self._transport.reset(number, code)
-        else:
-            stream.reset_code = code
-        self._forget_if_over(stream)
+        if stream is not None and stream.outbound.state is not OutboundState.OVER:
+            self._give_up_sending(stream, code)
+            self._forget_if_over(stream)
 
     def stop(self, number: int, code: int) -> None:
         """Give up reading; what is unread is dropped and the peer asked to send no more."""
@@ -148,56 +149,16 @@ class Streams:
             self._forget_if_over(stream)
         elif stream.inbound.state is InboundState.OPEN:
             stream.inbound.discard()
-            if stream.transport_knows:
-                self._transport.stop(number, code)
-            else:
-                stream.stop_code = code
+            stream.stop_code = code
+            self._send_stop(stream)
 
     # --- for the session: what came from the peer
 
     def received(self, event: StreamReceived) -> None:
-        """Bytes of a stream, or its end; `PeerViolation` when they break the rules."""
-        number, data = event.stream, event.data
-        stream = self._streams.get(number)
-        if stream is None:
-            stream = self._opened_by_peer(number, data)
-            if stream is None:
-                return
-            data = data[len(PREAMBLE) :]
-        inbound = stream.inbound
-        readable = inbound.receive(data)
-        if event.fin:
-            readable = readable or (not inbound.unread and inbound.state is InboundState.OPEN)
-            inbound.finish()
-            self._tell(Delivered(number))
-        if readable:
-            self._emit(StreamReadable(number))
-        if event.fin:
-            self._forget_if_over(stream)
-
-    def aborted(self, event: StreamAborted) -> None:
-        """The peer gave up writing."""
-        stream = self._streams.get(event.stream)
-        if stream is None:
-            # opened and given up before anything arrived; or over here already, then this is harmless
-            self._transport.reset(event.stream, event.code)
-            return
-        state = stream.inbound.state
-        if state in (InboundState.FINISHED, InboundState.OVER):
-            return
-        stream.inbound.over()
-        if state is InboundState.OPEN:
-            self._emit(StreamReset(event.stream, event.code))
-        self._forget_if_over(stream)
-
-    def stop_requested(self, event: StopRequested) -> None:
-        """The peer gave up reading."""
-        stream = self._streams.get(event.stream)
-        if stream is None or stream.outbound.state is OutboundState.OVER:
-            return
-        self._abort_outbound(stream)
-        self._emit(StreamStopped(event.stream, event.code))
-        self._forget_if_over(stream)
+        """The next bytes of a lane; `WireError` when they break the rules."""
+        lane = self._lanes.of(event.stream)
+        for item in lane.reader.feed(event.data):
+            self._handle(lane, item)
 
     def granted(self, grant: Grant) -> None:
         """The peer's application has read."""
@@ -210,7 +171,7 @@ class Streams:
         stream = self._streams.get(message.stream)
         if stream is None or stream.inbound.state is not InboundState.OPEN:
             return
-        limit = stream.inbound.credit.widen()
+        limit = stream.inbound.credit.ask()
         if limit is not None:
             self._tell(Grant(message.stream, limit))
 
@@ -220,7 +181,7 @@ class Streams:
         if stream is None or stream.outbound.state is OutboundState.OVER:
             return
         if stream.outbound.state is not OutboundState.SENT:
-            raise PeerViolation(SessionCode.PROTOCOL_VIOLATION, "a stream was confirmed before its end")
+            raise _violation("a stream was confirmed before its end")
         stream.outbound.state = OutboundState.OVER
         self._emit(StreamWritable(message.stream))
         self._forget_if_over(stream)
@@ -234,40 +195,38 @@ class Streams:
 
     def feed(self) -> None:
         """Hand the transport what it should have now."""
-        while self._unopened and self._opened < self._transport.stream_limit and self._early != 0:
-            self._introduce(self._unopened.popleft())
+        while self._waiting and self._lanes.is_one_free and (self._early is None or self._early > 0):
+            self._announce(self._waiting.popleft())
         if not self._sending or (not self._fresh and self._transport.backlog() > self._refill_below):
             return
         self._fresh = False
         share = max(BACKLOG_BYTES // len(self._sending), BACKLOG_BYTES_LEAST)
         for stream in list(self._sending.values()):
-            self._feed_one(stream, share)
+            if stream.lane is not None:
+                self._feed_one(stream, stream.lane, share)
         self._refill_below = self._transport.backlog() // 2
 
-    def _introduce(self, stream: Stream) -> None:
-        self._opened += 1
-        stream.transport_knows = True
-        if stream.reset_code is None:
-            self._send(stream.number, PREAMBLE)
-        else:
-            self._transport.reset(stream.number, stream.reset_code)
-        if stream.stop_code is not None:
-            self._transport.stop(stream.number, stream.stop_code)
+    def _announce(self, stream: Stream) -> None:
+        stream.lane = self._lanes.take(stream)
+        self._send(stream.lane, build(Open(stream.number)))
+        if stream.reset_code is not None:
+            self._finish_lane(stream, Reset(stream.reset_code))
+        self._send_stop(stream)
         self._want_to_send(stream)
 
-    def _feed_one(self, stream: Stream, share: int) -> None:
+    def _feed_one(self, stream: Stream, lane: Lane, share: int) -> None:
         outbound = stream.outbound
-        room = min(share - self._transport.backlog(stream.number), outbound.credit.remaining)
+        room = min(share - self._transport.backlog(lane.number), outbound.credit.remaining)
         if self._early is not None:
-            room = min(room, self._early)
+            room = min(room, self._early - DATA_HEADER_BYTES)
         while room > 0 and outbound.queued:
-            data = outbound.take(room)
+            data = outbound.take(min(room, MAX_DATA_BYTES))
             room -= len(data)
             outbound.credit.spend(len(data))
-            self._send(stream.number, data, self._is_last(outbound))
+            self._send_data(lane, data)
         if outbound.state is OutboundState.ENDING and not outbound.queued:
-            self._send(stream.number, b"", fin=True)
             outbound.state = OutboundState.SENT
+            self._finish_lane(stream, End())
         if outbound.credit.should_ask(outbound.queued):
             self._tell(CreditWanted(stream.number))
         if outbound.fell_short():
@@ -275,70 +234,131 @@ class Streams:
         if not outbound.wants_to_send or not outbound.credit.remaining:
             del self._sending[stream.number]
 
-    def _is_last(self, outbound: Outbound) -> bool:
-        if outbound.state is not OutboundState.ENDING or outbound.queued:
-            return False
-        outbound.state = OutboundState.SENT
-        return True
+    def _send_data(self, lane: Lane, data: bytes | memoryview) -> None:
+        header = data_header(len(data))
+        if len(data) < WHOLE_CHUNK_BYTES:
+            self._send(lane, header + data)
+        else:
+            self._send(lane, header)
+            self._send(lane, data)
 
-    def _send(self, number: int, data: bytes | memoryview, fin: bool = False) -> None:
+    def _send(self, lane: Lane, data: bytes | memoryview) -> None:
         if self._early is not None:
             self._early -= len(data)
-        self._transport.send(number, data, fin)
+        self._transport.send(lane.number, data)
 
-    # --- inside
+    def _finish_lane(self, stream: Stream, how: End | Reset) -> None:
+        """The last of ours in the stream's lane; without a lane it goes when there is one."""
+        if stream.lane is None:
+            stream.reset_code = how.code if isinstance(how, Reset) else None
+        elif not stream.lane.outbound_over:
+            self._send(stream.lane, build(how))
+            stream.lane.outbound_over = True
+            self._leave_if_over(stream, stream.lane)
+
+    def _send_stop(self, stream: Stream) -> None:
+        if stream.lane is not None and stream.stop_code is not None:
+            self._send(stream.lane, build(Stop(stream.number, stream.stop_code)))
 
     def _want_to_send(self, stream: Stream) -> None:
         outbound = stream.outbound
-        if stream.transport_knows and outbound.wants_to_send:
+        if stream.lane is not None and outbound.wants_to_send:
             if outbound.credit.remaining or not outbound.queued:
                 self._sending[stream.number] = stream
                 self._fresh = True
             elif outbound.credit.should_ask(outbound.queued):
                 self._tell(CreditWanted(stream.number))
 
-    def _opened_by_peer(self, number: int, data: bytes) -> Stream | None:
-        """The stream that the first bytes of an unknown one open; None when there is none to open."""
-        if number & _UNIDIRECTIONAL:
-            raise PeerViolation(SessionCode.PROTOCOL_VIOLATION, "a unidirectional stream was opened")
-        if number & _BY_SERVER == self._own_parity:
-            return None  # ours, and over
-        if not data:
-            raise PeerViolation(SessionCode.PROTOCOL_VIOLATION, "a stream ended before its type")
-        stream = Stream(number, self._pool, by_peer=True)
-        if data[: len(PREAMBLE)] != PREAMBLE:
+    # --- inside: what came in a lane
+
+    def _handle(self, lane: Lane, item: LaneItem) -> None:
+        stream = lane.stream
+        if isinstance(item, Open):
+            self._opened(lane, item)
+        elif isinstance(item, Stop):
+            self._stop_requested(item)
+        elif stream is None or lane.inbound_over:
+            raise _violation("something came in a lane outside a stream")
+        elif isinstance(item, bytes):
+            if stream.inbound.receive(item):
+                self._emit(StreamReadable(stream.number))
+        else:
+            lane.inbound_over = True
+            if isinstance(item, End):
+                self._ended(stream)
+            else:
+                self._was_reset(stream, item.code)
+            self._leave_if_over(stream, lane)
+            self._forget_if_over(stream)
+
+    def _opened(self, lane: Lane, item: Open) -> None:
+        is_theirs = item.number % 2 != self._next_number % 2
+        if lane.is_ours or lane.stream is not None or not is_theirs or item.number in self._streams:
+            raise _violation("a stream was opened where there is one")
+        stream = Stream(item.number, self._pool, by_peer=True)
+        stream.lane = lane
+        lane.occupy(stream)
+        if item.kind != APPLICATION:
             self._refuse(stream, StreamCode.UNKNOWN_TYPE)
         elif self._is_full():
             self._refuse(stream, StreamCode.REFUSED)
         else:
-            self._emit(StreamOpened(number))
-        self._streams[number] = stream
-        return stream
+            self._emit(StreamOpened(stream.number))
+        self._streams[stream.number] = stream
 
     def _is_full(self) -> bool:
         if len(self._streams) >= MAX_STREAMS:
             return True
-        live = sum(1 for stream in self._streams.values() if stream.by_peer and stream.inbound.is_live)
-        return live >= MAX_PEER_STREAMS
+        return sum(stream.is_peers_and_live for stream in self._streams.values()) >= MAX_PEER_STREAMS
 
     def _refuse(self, stream: Stream, code: StreamCode) -> None:
-        self._transport.stop(stream.number, code)
-        self._transport.reset(stream.number, code)
         stream.is_refused = True
         stream.inbound.discard()
         stream.outbound.abort()
+        stream.stop_code = code
+        self._send_stop(stream)
+        self._finish_lane(stream, Reset(code))
 
-    def _check_existed(self, number: int) -> None:
-        if number & _BY_SERVER == self._own_parity and number >= self._next_number:
-            raise StreamMisuse(f"there has never been a stream {number}")
+    def _ended(self, stream: Stream) -> None:
+        was_open = stream.inbound.state is InboundState.OPEN
+        stream.inbound.finish()
+        self._tell(Delivered(stream.number))
+        if was_open and not stream.inbound.unread:
+            self._emit(StreamReadable(stream.number))
 
-    def _abort_outbound(self, stream: Stream) -> None:
+    def _was_reset(self, stream: Stream, code: int) -> None:
+        was_open = stream.inbound.state is InboundState.OPEN
+        stream.inbound.over()
+        if was_open:
+            self._emit(StreamReset(stream.number, code))
+
+    def _stop_requested(self, item: Stop) -> None:
+        stream = self._streams.get(item.number)
+        if stream is None or stream.outbound.state is OutboundState.OVER:
+            return
+        self._give_up_sending(stream, item.code)
+        self._emit(StreamStopped(stream.number, item.code))
+        self._forget_if_over(stream)
+
+    # --- inside: the end of a stream
+
+    def _give_up_sending(self, stream: Stream, code: int) -> None:
         stream.outbound.abort()
         self._sending.pop(stream.number, None)
+        self._finish_lane(stream, Reset(code))
         self._emit(StreamWritable(stream.number))
+
+    def _leave_if_over(self, stream: Stream, lane: Lane) -> None:
+        self._lanes.free_if_over(lane)
+        if lane.stream is not stream:
+            stream.lane = None
 
     def _forget_if_over(self, stream: Stream) -> None:
         if stream.is_over and stream.number in self._streams:
             del self._streams[stream.number]
             if not stream.is_refused:
                 self._emit(StreamClosed(stream.number))
+
+
+def _violation(reason: str) -> PeerViolation:
+    return PeerViolation(SessionCode.PROTOCOL_VIOLATION, reason)

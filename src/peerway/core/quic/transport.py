@@ -1,8 +1,9 @@
 """The seam: what the session stands on. QUIC in production, something deterministic in a simulator.
 
 A transport is a secure connection that carries many reliable streams over datagrams. Streams are
-numbered as in QUIC (RFC 9000 2.1: the client's 0, 4, 8, ..., the server's 1, 5, 9, ...) and come
-into being with the first `send`, in order. After every input the owner takes `transmits(now)` and
+numbered as in QUIC (RFC 9000 2.1: the client's 0, 4, 8, ..., the server's 1, 5, 9, ...), have two
+directions, come into being with the first `send`, in order, and last as long as the transport: the
+session never ends or resets one. After every input the owner takes `transmits(now)` and
 `next_event()` until there is nothing more, and looks at `deadline()`.
 
 Nothing a peer sends raises here: it is counted in `drops`, or the transport ends with
@@ -29,27 +30,17 @@ class HandshakeCompleted(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamReceived(Event):
-    """The next bytes of a stream, in order; `fin`: they are the last."""
+    """The next bytes of a stream, in order."""
 
     stream: int
     data: bytes
-    fin: bool
 
 
 @dataclass(frozen=True, slots=True)
-class StreamAborted(Event):
-    """The peer will send nothing more on the stream, and some of it may be missing."""
+class StreamBroken(Event):
+    """The peer ended, reset or stopped a stream, which no session does."""
 
     stream: int
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequested(Event):
-    """The peer wants nothing more on the stream; the transport has aborted our sending already."""
-
-    stream: int
-    code: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +73,7 @@ class StreamTransport(Protocol):
 
     @property
     def stream_limit(self) -> int:
-        """How many streams we may have opened since the beginning; rises as streams finish."""
+        """How many streams we may open."""
 
     def receive(self, data: bytes, segment_size: int, now: float) -> None:
         """A datagram, or several of `segment_size` bytes each (0: one) and a last shorter one."""
@@ -99,17 +90,11 @@ class StreamTransport(Protocol):
     def next_event(self) -> Event | None:
         """The next of this module's events, or `ConnectionIdIssued` or `ConnectionIdRetired`."""
 
-    def send(self, stream: int, data: bytes | memoryview, fin: bool = False) -> None:
+    def send(self, stream: int, data: bytes | memoryview) -> None:
         """Append to a stream; the bytes are copied."""
 
     def backlog(self, stream: int | None = None) -> int:
         """Bytes given to `send` and never yet put in a datagram; of one stream or of all."""
-
-    def reset(self, stream: int, code: int) -> None:
-        """Give up sending on a stream. Harmless when it is over already."""
-
-    def stop(self, stream: int, code: int) -> None:
-        """Ask the peer to give up sending on a stream. Harmless when it is over already."""
 
     def ping(self) -> None:
         """Send something that must be acknowledged, at once, whatever back-off is in force."""
