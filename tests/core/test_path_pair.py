@@ -93,10 +93,10 @@ def test_unanswered_pings_become_rare():
     bench = Bench()
     bench.pair.start(0.0)
     bench.run_until(3.0)
-    assert 8 <= len(bench.sent()) <= 13
+    assert 15 <= len(bench.sent()) <= 20
     bench.run_until(300.0)
     assert len(bench.sent()) <= 45
-    assert [probe_delay(sent) for sent in (0, 2, 4, 6, 8, 23, 100)] == [0.05, 0.1, 0.2, 0.4, 1.0, 5.0, 30.0]
+    assert [probe_delay(sent) for sent in (0, 4, 8, 14, 18, 30, 42)] == [0.05, 0.1, 0.2, 0.4, 1.0, 5.0, 30.0]
 
 
 def test_nothing_large_goes_to_an_address_that_has_not_answered():
@@ -180,7 +180,19 @@ def test_a_lossy_path_is_not_doubted_for_what_chance_explains():
     assert misses_for_doubt(0.1) == 3
     assert misses_for_doubt(0.3) == 6
     assert misses_for_doubt(0.5) == 10
-    assert misses_for_doubt(0.99) == 12
+    assert misses_for_doubt(0.99) == 30
+
+
+def test_a_path_that_lets_only_small_packets_through_is_doubted():
+    bench = Bench()
+    bench.prove()
+    for _ in range(200):
+        bench.run_until(bench.now + 0.01)
+        for counter, message in bench.sent():
+            if isinstance(message, Ping) and message.size < 1000:
+                bench.pair.pong_received(Pong(counter, 0, SOCKET), bench.now)
+    assert any(isinstance(event, PathDoubted) for event in bench.events())
+    assert bench.pair.state is PairState.PROBING
 
 
 def test_an_idle_path_sends_nothing():

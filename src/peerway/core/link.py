@@ -375,8 +375,9 @@ class Link(Composite[str]):
 
     def _send_data(self, output: Transmit, agent: PathAgent, path: PathKey, now: float) -> None:
         self._last_sent.append(output)
-        self._transmits.append(Transmit(output.segments, path[1], path[0]))
-        self._data_moved(agent.data_sent(path, len(output.segments), now))
+        for way in (path,) if agent.companion is None else (path, agent.companion):
+            self._transmits.append(Transmit(output.segments, way[1], way[0]))
+            self._data_moved(agent.data_sent(way, len(output.segments), now))
 
     def _child_event(self, key: str, event: Event, now: float) -> None:
         if key == "signal":

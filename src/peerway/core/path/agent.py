@@ -14,7 +14,14 @@ from peerway.core.budget import ProbeBudget
 from peerway.core.machine import Address, Composite, Event, RelayAddress, UdpAddress, WireError
 from peerway.core.path.candidate import Candidate, CandidateKind, RefusedError, TargetPolicy
 from peerway.core.path.choice import PathKey, PathView, choose
-from peerway.core.path.events import CandidateLearned, CandidateRefused, PathEvent, PathKind, PathSelected
+from peerway.core.path.events import (
+    CandidateLearned,
+    CandidateRefused,
+    PathEvent,
+    PathKind,
+    PathReinforced,
+    PathSelected,
+)
 from peerway.core.path.pair import Pair, PairState
 from peerway.core.probe.message import Ping, ProbeOpener, ProbeSealer
 
@@ -26,6 +33,7 @@ IDLE_AFTER_S = 60.0
 WATCH_BUSY_S = 0.2
 WATCH_QUIET_S = 5.0
 RECONSIDER_S = 1.0
+REINFORCE_ABOVE_LOSS, REINFORCE_BELOW_LOSS = 0.2, 0.1  # of probes, there or back
 SILENCE_S = 30.0
 
 
@@ -54,6 +62,7 @@ class PathAgent(Composite[PathKey]):
         self._peer_ready = False
         self._selected: PathKey | None = None
         self._selected_at = now
+        self._companion: PathKey | None = None
         self._last_data = now
         self._busy = False
         self._in_use = True
@@ -178,6 +187,11 @@ class PathAgent(Composite[PathKey]):
     def selected(self) -> PathKey | None:
         """Where data goes now; None when no path is known to work."""
         return self._selected
+
+    @property
+    def companion(self) -> PathKey | None:
+        """The relay that data takes as well, while the direct path in use loses much."""
+        return self._companion
 
     def selected_view(self) -> PathView | None:
         """What is known of the path in use."""
@@ -325,7 +339,24 @@ class PathAgent(Composite[PathKey]):
             self._settle(now)
 
     def _reconsider(self, now: float) -> None:
-        decision = choose(list(self._views()), self._selected)
+        views = list(self._views())
+        self._select(views, now)
+        self._reinforce(views)
+
+    def _reinforce(self, views: list[PathView]) -> None:
+        carrying = next((view for view in views if view.key == self._selected), None)
+        threshold = REINFORCE_ABOVE_LOSS if self._companion is None else REINFORCE_BELOW_LOSS
+        wanted = None
+        if carrying is not None and carrying.kind is not PathKind.RELAY and carrying.loss > threshold:
+            relays = [view for view in views if view.kind is PathKind.RELAY and not view.doubted]
+            wanted = min(relays, key=lambda view: view.cost).key if relays else None
+        if wanted != self._companion and carrying is not None:
+            remote = wanted[1] if wanted is not None else None
+            self._events.append(PathReinforced(carrying.key[1], remote, carrying.loss))
+        self._companion = wanted
+
+    def _select(self, views: list[PathView], now: float) -> None:
+        decision = choose(views, self._selected)
         if decision.key == self._selected:
             return
         self._selected = decision.key

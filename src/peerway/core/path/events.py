@@ -141,6 +141,21 @@ class PathSelected(PathEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class PathReinforced(PathEvent):
+    """What is sent on a path that loses much also goes by the relay; `relay` None: no longer."""
+
+    remote: Address
+    relay: Address | None
+    loss: float
+
+    def __str__(self) -> str:
+        share = f"{self.remote} loses {100 * self.loss:.0f} % of probes"
+        return (
+            f"{share}: data also goes via {self.relay}" if self.relay else f"{share}: it carries alone again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class DataConfirmed(PathEvent):
     """The peer reports that full-size data arrives on this path."""
 

@@ -41,12 +41,13 @@ PATIENCE_CAP_S = 3.0
 RTT_WINDOW_S = 15.0
 STALE_S = 10.0  # the shortest time after which NATs are known to forget a quiet mapping
 CHANCE_OF_FALSE_DOUBT = 0.001
-DOUBT_MISSES_MIN, DOUBT_MISSES_MAX = 3, 12
+DOUBT_MISSES_MIN, DOUBT_MISSES_MAX = 3, 30
 LOSS_GAIN = 1 / 16
 LOSS_INITIAL, LOSS_FLOOR = 0.02, 0.005
 MAX_OUTSTANDING = 16
 BLACK_HOLE_DATAGRAMS = 16  # sent, and none of them arrived, while pings did
-_SCHEDULE = ((0.05, 2), (0.1, 2), (0.2, 2), (0.4, 2), (1.0, 15), (5.0, 12))
+TRIGGERED_GAP_S = 0.04  # between pings that theirs give rise to
+_SCHEDULE = ((0.05, 4), (0.1, 4), (0.2, 6), (0.4, 4), (1.0, 12), (5.0, 12))
 _SCHEDULE_FOR_EVER_S = 30.0
 
 
@@ -142,6 +143,7 @@ class Pair(Leaf):
         self._answered_full = False
         self._heard = False
         self._sent = 0
+        self._sent_at = -math.inf
         self._misses = 0
         self._in_a_row = 0
         self._interval: float | None = None
@@ -217,13 +219,12 @@ class Pair(Leaf):
         """Answer to where it came from; a first ping is a reason to ping back at once."""
         pong = Pong(counter, self.data_received, observed_address(self.remote))
         self._transmits.append(Transmit((self._sealer.seal(pong)[1],), self.remote, self.local))
-        if not self._heard:
-            self._heard = True
-            if self.state is PairState.CLOSED:
-                self.start(now)
-            elif self.state is PairState.PROBING:
-                self._timers.set("ping", now, "probe: theirs arrived")
-            self._prove(now)
+        self._heard = True
+        if self.state is PairState.CLOSED:
+            self.start(now)
+        elif self.state is PairState.PROBING and now - self._sent_at >= TRIGGERED_GAP_S:
+            self._timers.set("ping", now, "probe: theirs arrived")
+        self._prove(now)
 
     def pong_received(self, pong: Pong, now: float) -> None:
         """The answer to a ping of ours on this very pair; any other is dropped."""
@@ -237,6 +238,7 @@ class Pair(Leaf):
         self._in_a_row += 1
         if not self._answered:
             self._answered = True
+            self._sent = 0
             self._events.append(ProbeAnswered(self.remote, now - sent.sent_at, pong.observed))
         if sent.asked_for:
             self._events.append(PingAnswered(self.remote, self.kind, now - sent.sent_at))
@@ -295,8 +297,12 @@ class Pair(Leaf):
         elif self.state is PairState.PROBING:
             self._probe(now)
         elif self._interval is not None:
-            self._transmit(Ping(self._carries_data, FULL_SIZE if self._carries_data else 0), now)
+            self._transmit(self._watch_ping(), now)
             self._timers.set("ping", now + self._interval, "watch")
+
+    def _watch_ping(self) -> Ping:
+        # as large as the data it stands for: a path that shrinks must be noticed
+        return Ping(self._carries_data, FULL_SIZE if self._carries_data else 0)
 
     def _probe(self, now: float) -> None:
         if not self._answered and not self._budget.allows(self.remote, now):
@@ -311,6 +317,7 @@ class Pair(Leaf):
         counter, data = self._sealer.seal(ping)
         while len(self._outstanding) >= MAX_OUTSTANDING:
             del self._outstanding[next(iter(self._outstanding))]
+        self._sent_at = now
         self._outstanding[counter] = _Outstanding(now, len(data), self._data_sent)
         self._transmits.append(Transmit((data,), self.remote, self.local, ttl))
         if self.state in (PairState.PROVEN, PairState.DOUBTED) and "overdue" not in self._timers:
@@ -343,7 +350,7 @@ class Pair(Leaf):
         if self._misses >= 3 * enough:
             self.lose(f"{self._misses} answers in a row stayed out", now)
             return
-        self._transmit(Ping(self._carries_data), now)
+        self._transmit(self._watch_ping(), now)
         self._timers.set("overdue", now + self.rtt.patience, "watch: answer overdue")
 
 

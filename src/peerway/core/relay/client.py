@@ -30,6 +30,7 @@ from peerway.core.relay.frames import (
     PacketRun,
     PeerGoneReason,
     build_packets,
+    build_ping,
     build_pong,
     parse_peer_gone,
     parse_restarting,
@@ -42,6 +43,8 @@ from peerway.core.relay.url import RelayUrl
 HANDSHAKE_TIMEOUT_S = 10.0  # from the open stream to ServerInfo
 SILENCE_LIMIT_S = 2 * KEEP_ALIVE_S  # a server that says nothing for so long is dead
 PAUSED_LIMIT_S = 30.0  # and so is one that takes nothing for so long
+QUIET_S = 2.0  # after so long without a word, what we send is followed by a question whether anyone is there
+ANSWER_LIMIT_S = 2.0
 PONGS_PER_READ = 4  # further pings in the same read go unanswered
 MAX_RESPONSE_HEAD = 16 << 10  # bytes
 
@@ -158,6 +161,7 @@ class RelayClient(Leaf):
             self._drop("data on a stream that is not open")
             return
         self._heard_at = now
+        self._timers.cancel("answer")
         try:
             if self._stage is Stage.UPGRADING:
                 data = self._speak_http(data)
@@ -189,6 +193,8 @@ class RelayClient(Leaf):
         """
         if self._stage in (Stage.SEALING, Stage.CONNECTED) and not self._paused:
             self._write(build_packets(FrameType.SEND_PACKET, destination_key, packets))
+            if now - self._heard_at > QUIET_S:
+                self.check(now)
             return
         for packet in packets:
             frame = build_packets(FrameType.SEND_PACKET, destination_key, (packet,))
@@ -196,6 +202,12 @@ class RelayClient(Leaf):
                 self._drop("relay connection closed")
             else:
                 self._queue(frame)
+
+    def check(self, now: float) -> None:
+        """Ask the relay for a sign of life: the network may have changed under the connection."""
+        if self._stage is Stage.CONNECTED and not self._paused and "answer" not in self._timers:
+            self._write(build_ping(self._rng.randbytes(8)))
+            self._timers.set("answer", now + ANSWER_LIMIT_S, "relay: does it answer?")
 
     def close(self, reason: str, now: float) -> None:
         """Close the connection ourselves."""
@@ -292,6 +304,8 @@ class RelayClient(Leaf):
                 self._timers.set("silence", dead_at, "relay: silent")
                 return
             self._fail(f"the relay was silent for {SILENCE_LIMIT_S:.0f} s")
+        elif name == "answer":
+            self._fail(f"the relay did not answer for {ANSWER_LIMIT_S:.0f} s")
         elif name == "paused":
             self._fail(f"the relay took no bytes for {PAUSED_LIMIT_S:.0f} s")
         else:

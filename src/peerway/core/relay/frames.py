@@ -233,6 +233,11 @@ def parse_peer_gone(payload: bytes) -> tuple[bytes, PeerGoneReason]:
     return payload[:KEY_SIZE], PeerGoneReason(reason) if known else PeerGoneReason.DISCONNECTED
 
 
+def build_ping(payload: bytes) -> bytes:
+    """A Ping with 8 bytes to be sent back."""
+    return build_frame(FrameType.PING, payload)
+
+
 def build_pong(ping_payload: bytes) -> bytes:
     """The Pong frame that answers a Ping."""
     return build_frame(FrameType.PONG, ping_payload[:_PING_SIZE])

@@ -2,14 +2,13 @@
 
     DOWN -> OpenStream -> CONNECTING -> RelayUp -> UP -> RelayDown -> DOWN (back-off, jitter)
 
-What is sent while the connection is being made waits in a short queue, so that the first
-flight of a dial need not be repeated.
+What is sent while the connection is being made waits in the client's queue, so that the first
+flight of a dial need not be repeated; what is sent between two tries is dropped.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from peerway.core.machine import CloseStream, Composite, Event, OpenStream, Rng
@@ -19,13 +18,13 @@ from peerway.core.relay.client import (
     RelayClient,
     RelayConnected,
     RelayDisconnected,
+    RelayRestarting,
 )
 
 BACKOFF_FIRST_S = 0.25
 BACKOFF_CAP_S = 30.0
 BACKOFF_JITTER = 0.5  # of the delay, added at random: a restarted relay is not stormed
 STABLE_AFTER_S = 10.0  # a connection that stood so long starts the back-off anew
-MAX_WAITING = 64  # packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class RelayKeeper(Composite[str]):
         self._up_since = 0.0
         self._stream = ""
         self._client: RelayClient | None = None
-        self._waiting: deque[tuple[bytes, tuple[bytes, ...]]] = deque()
+        self._told_to_wait = 0.0
 
     def start(self, now: float) -> None:
         """Connect."""
@@ -89,11 +88,14 @@ class RelayKeeper(Composite[str]):
             self._events.append(CloseStream(self._stream))
 
     def retry(self, now: float) -> None:
-        """Connect now if the next try is still to come: the network changed, or somebody asks."""
+        """The network changed, or somebody asks: connect now, or see whether the relay still answers."""
         if self._client is None:
             self._timers.cancel("retry")
             self._connect()
-            self._settle(now)
+        else:
+            self._client.check(now)
+            self._touch(self._stream)
+        self._settle(now)
 
     def owns(self, stream: str) -> bool:
         """Whether `stream` is the connection being made or kept."""
@@ -101,15 +103,12 @@ class RelayKeeper(Composite[str]):
 
     def send(self, destination: bytes, packets: tuple[bytes, ...], now: float) -> None:
         """Send `packets` to the client whose key is `destination`."""
-        if self._client is not None and self.is_up:
-            self._client.send_packet(destination, packets, now)
-            self._touch(self._stream)
-            self._settle(now)
+        if self._client is None:
+            self._drop("relay: down")
             return
-        self._waiting.append((destination, packets))
-        while sum(len(waiting) for _, waiting in self._waiting) > MAX_WAITING:
-            self._waiting.popleft()
-            self._drop("relay: queue full before the connection stood")
+        self._client.send_packet(destination, packets, now)
+        self._touch(self._stream)
+        self._settle(now)
 
     def stream_opened(self, now: float) -> None:
         """The byte stream to the relay stands."""
@@ -153,6 +152,8 @@ class RelayKeeper(Composite[str]):
             self._events.append(RelayPackets(self.url, event.source_key, event.packets))
         elif isinstance(event, PeerGone):
             self._events.append(RelayPeerGone(self.url, event.key))
+        elif isinstance(event, RelayRestarting):
+            self._told_to_wait = min(event.reconnect_in, BACKOFF_CAP_S)
         elif isinstance(event, RelayConnected):
             self._came_up(now)
         elif isinstance(event, RelayDisconnected):
@@ -165,10 +166,6 @@ class RelayKeeper(Composite[str]):
         self._up_since = now
         self.last_error = ""
         self._events.append(RelayUp(self.url))
-        waiting: Sequence[tuple[bytes, tuple[bytes, ...]]] = list(self._waiting)
-        self._waiting.clear()
-        for destination, packets in waiting:
-            self.send(destination, packets, now)
 
     def _went_down(self, reason: str, now: float) -> None:
         if self.is_up and now - self._up_since >= STABLE_AFTER_S:
@@ -177,7 +174,8 @@ class RelayKeeper(Composite[str]):
         self.last_error = reason
         self._release(self._stream)
         self._client = None
-        delay = min(BACKOFF_FIRST_S * 2**self._failures, BACKOFF_CAP_S)
+        delay = max(min(BACKOFF_FIRST_S * 2**self._failures, BACKOFF_CAP_S), self._told_to_wait)
+        self._told_to_wait = 0.0
         delay += self._rng.uniform(0, BACKOFF_JITTER * delay)
         self._failures = min(self._failures + 1, 10)
         self._timers.set("retry", now + delay, "relay: connect again")
