@@ -29,6 +29,7 @@ COMMANDS = {
     "serve": "peerway.cli.serve",
     "id": "peerway.cli.identity",
     "lab": "peerway.cli.lab",
+    "demo": "peerway.cli.demo",
 }
 EXAMPLES = """\
 \b
