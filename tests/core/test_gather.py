@@ -2,7 +2,7 @@ import random
 
 from peerway.core.machine import Datagram, InterfaceAddress, Resolve, UdpAddress
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
-from peerway.core.path.gather import CandidatesChanged, Gatherer
+from peerway.core.path.gather import CandidatesChanged, Gatherer, MappingVerdict
 from peerway.core.stun.server import StunServer
 
 SOCKET = UdpAddress("0.0.0.0", 41641)
@@ -58,7 +58,7 @@ def test_what_servers_saw_goes_first_and_completes_the_list():
     bench = Bench()
     bench.start()
     bench.drain(0.05)
-    assert bench.told[-1] == CandidatesChanged((REFLEXIVE, HOST), True)
+    assert bench.told[-1] == CandidatesChanged((REFLEXIVE, HOST), True, MappingVerdict.ENDPOINT_INDEPENDENT)
     assert bench.gatherer.observed(SOCKET) == {SERVER: MAPPED, SECOND: MAPPED}
 
 
@@ -98,6 +98,15 @@ def test_different_answers_of_two_servers_are_both_kept():
     bench.drain(1.5, mapped=UdpAddress("198.51.100.1", 7000), answering=(SECOND,))
     ports = {c.address.port for c in bench.told[-1].candidates if c.kind is CandidateKind.REFLEXIVE}
     assert ports == {5000, 7000}
+    assert bench.told[-1].mapping is MappingVerdict.DEPENDENT
+
+
+def test_one_answer_is_no_proof_of_an_easy_nat():
+    bench = Bench()
+    bench.start()
+    bench.drain(0.05, answering=(SERVER,))
+    assert bench.gatherer.observed(SOCKET) == {SERVER: MAPPED}
+    assert bench.told[-1].mapping is MappingVerdict.UNKNOWN
 
 
 def test_junk_interfaces_never_push_out_the_good_ones():

@@ -33,6 +33,7 @@ from peerway.core.path.events import (
     PathLost,
     PathSelected,
 )
+from peerway.core.path.gather import MappingVerdict
 from peerway.core.probe.message import ProbeOpener, ProbeSealer, derive_keys
 from peerway.core.quic.events import SessionClosed, SessionEnded, SessionEstablished
 from peerway.core.quic.session import QuicSession
@@ -87,6 +88,7 @@ class Surroundings:
     policy: TargetPolicy = field(default_factory=TargetPolicy)
     candidates: tuple[Candidate, ...] = ()
     gathered: bool = False
+    mapping: MappingVerdict = MappingVerdict.UNKNOWN
 
 
 class Link(Composite[str]):
@@ -137,7 +139,7 @@ class Link(Composite[str]):
         quic = QuicSession.dial(key, session.peer, now)
         link = cls(key, session, quic, surroundings, budget)
         link.dialled = True
-        session.set_candidates(surroundings.candidates, now)
+        link._tell_candidates(now)
         for route in routes:
             session.add_route(route, now)
         session.dial(quic.original_destination_connection_id, admission, now)
@@ -159,7 +161,7 @@ class Link(Composite[str]):
         """Take up the authorised `hello` that came by `route`."""
         quic = QuicSession.accept(key, hello.sender, hello.body.dial, now)
         link = cls(key, session, quic, surroundings, budget)
-        session.set_candidates(surroundings.candidates, now)
+        link._tell_candidates(now)
         session.answer(hello, route, now)
         link._timers.set("give up", now + DIAL_TIMEOUT_S, "accept: the dialler went away")
         link._settle(now)
@@ -223,9 +225,8 @@ class Link(Composite[str]):
             self._agent.set_sockets(surroundings.sockets, surroundings.policy, now)
             self._touch("path")
         if old.candidates != surroundings.candidates:
-            self._session.set_candidates(surroundings.candidates, now)
+            self._tell_candidates(now)
             self._touch("signal")
-            self._events.append(LocalCandidates(surroundings.candidates))
         self._peer_may_be_ready(now)
         self._settle(now)
 
@@ -237,6 +238,13 @@ class Link(Composite[str]):
         self._touch("signal")
         if self._agent is not None:
             self._agent.restart(now)
+            self._touch("path")
+        self._settle(now)
+
+    def verify(self, now: float) -> None:
+        """Somebody says that the peer is gone: see whether it still answers."""
+        if self._agent is not None:
+            self._agent.verify(now)
             self._touch("path")
         self._settle(now)
 
@@ -418,6 +426,11 @@ class Link(Composite[str]):
         for data, local, remote in self._early_probes:
             self._agent.probe_received(data, local, remote, now)
         self._early_probes.clear()
+
+    def _tell_candidates(self, now: float) -> None:
+        known = self._surroundings
+        self._session.set_candidates(known.candidates, now)
+        self._events.append(LocalCandidates(known.candidates, known.mapping.value))
 
     def _peer_may_be_ready(self, now: float) -> None:
         """Pings may go once the peer knows all our addresses, for then it has sent towards them."""

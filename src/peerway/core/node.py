@@ -35,7 +35,7 @@ from peerway.core.path.gather import CandidatesChanged, Gatherer
 from peerway.core.probe.message import index_of
 from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
 from peerway.core.relay.connections import RelayConnections
-from peerway.core.relay.keeper import RelayDown, RelayPackets, RelayUp
+from peerway.core.relay.keeper import RelayDown, RelayPackets, RelayPeerGone, RelayUp
 from peerway.core.relay.url import RelayUrl
 from peerway.core.signal.door import Admission, Door
 from peerway.core.signal.message import Signal, sender_of
@@ -369,7 +369,10 @@ class NodeMachine(Composite[ChildKey]):
         else:
             if isinstance(event, CandidatesChanged):
                 self._surroundings = replace(
-                    self._surroundings, candidates=event.candidates, gathered=event.complete
+                    self._surroundings,
+                    candidates=event.candidates,
+                    gathered=event.complete,
+                    mapping=event.mapping,
                 )
                 for number, link in self._links:
                     link.surroundings_changed(self._surroundings, now)
@@ -382,6 +385,13 @@ class NodeMachine(Composite[ChildKey]):
             for data, size in coalesce(event.packets):
                 for kind, part, segment_size in split(data, size):
                     self._dispatch(kind, part, segment_size, None, source, now)
+            return
+        if isinstance(event, RelayPeerGone):
+            gone = RelayAddress(event.url, event.key)
+            for number, link in self._links:
+                if gone in link.routes:
+                    link.verify(now)
+                    self._touch(("link", number))
             return
         if isinstance(event, RelayUp | RelayDown):
             for number, link in self._links:

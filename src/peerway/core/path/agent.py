@@ -134,6 +134,10 @@ class PathAgent(Composite[PathKey]):
                 self._touch(key)
         self._finish(now)
 
+    def verify(self, now: float) -> None:
+        """Watch the paths for a while even when nothing is sent; `PeerSilent` if none is answered."""
+        self._data_moved(now)
+
     # --- what arrives and what is sent
 
     def probe_received(self, data: bytes, local: UdpAddress | None, remote: Address, now: float) -> None:

@@ -27,12 +27,14 @@ class PathEvent(Event):
 
 @dataclass(frozen=True, slots=True)
 class LocalCandidates(PathEvent):
-    """We told the peer where we might be reached."""
+    """We told the peer where we might be reached. `mapping`: what is known of our NAT, in words."""
 
     candidates: tuple[Candidate, ...]
+    mapping: str
 
     def __str__(self) -> str:
-        return "own candidates: " + (", ".join(map(str, self.candidates)) or "none")
+        listed = ", ".join(map(str, self.candidates)) or "none"
+        return f"own candidates: {listed}; NAT mapping {self.mapping}"
 
 
 @dataclass(frozen=True, slots=True)

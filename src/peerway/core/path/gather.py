@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from enum import Enum
 
 from peerway.core.machine import Composite, Datagram, Event, InterfaceAddress, Resolve, Rng, UdpAddress
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
@@ -19,12 +20,21 @@ MAX_REFLEXIVE = 6
 _VIRTUAL_PREFIXES = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "lxc", "podman")
 
 
+class MappingVerdict(Enum):
+    """What the servers' answers say of our NAT's mapping (RFC 4787 4.1)."""
+
+    UNKNOWN = "unknown: fewer than two servers answered"
+    ENDPOINT_INDEPENDENT = "endpoint-independent (easy): servers at different addresses saw the same port"
+    DEPENDENT = "endpoint-dependent (hard): servers at different addresses saw different ports"
+
+
 @dataclass(frozen=True, slots=True)
 class CandidatesChanged(Event):
     """Where we might be reached, best first; `complete` once every server answered or failed."""
 
     candidates: tuple[Candidate, ...]
     complete: bool
+    mapping: MappingVerdict = MappingVerdict.UNKNOWN
 
 
 class Gatherer(Composite[str]):
@@ -72,6 +82,18 @@ class Gatherer(Composite[str]):
     def observed(self, local: UdpAddress) -> dict[UdpAddress, UdpAddress]:
         """What each server saw of the socket `local`."""
         return {server: mapped for (socket, server), mapped in self._mapped.items() if socket == local}
+
+    @property
+    def mapping(self) -> MappingVerdict:
+        """What is known of our NAT. One server's answer is no evidence: a second must have its say.
+
+        The worst of our sockets counts; of one whose servers share an address nothing is known.
+        """
+        verdicts = [_judge(self.observed(socket)) for socket in self._sockets]
+        for verdict in (MappingVerdict.DEPENDENT, MappingVerdict.ENDPOINT_INDEPENDENT):
+            if verdict in verdicts:
+                return verdict
+        return MappingVerdict.UNKNOWN
 
     def add_server(self, host: str, port: int) -> None:
         """A STUN server to ask, by name or address; known ones change nothing."""
@@ -145,13 +167,21 @@ class Gatherer(Composite[str]):
 
     def _tell(self, now: float) -> None:
         self._settle(now)
-        news = CandidatesChanged(self.candidates, self.complete)
+        news = CandidatesChanged(self.candidates, self.complete, self.mapping)
         if news != self._told and self._sockets:
             self._told = news
             self._events.append(news)
 
     def _reflexive(self) -> list[UdpAddress]:
         return list(dict.fromkeys(self._mapped.values()))[:MAX_REFLEXIVE]
+
+
+def _judge(observed: dict[UdpAddress, UdpAddress]) -> MappingVerdict:
+    if len({server.ip for server in observed}) < 2:
+        return MappingVerdict.UNKNOWN
+    if len(set(observed.values())) == 1:
+        return MappingVerdict.ENDPOINT_INDEPENDENT
+    return MappingVerdict.DEPENDENT
 
 
 def _interface_rank(address: InterfaceAddress) -> tuple[bool, bool, InterfaceAddress]:
