@@ -129,7 +129,7 @@ def test_the_most_telling_error_is_raised(run):
         server, port = listening()
         server.close()
         with pytest.raises(ConnectionRefusedError):
-            # the documentation address has no route or is silent; ::1 refuses
+            # a link-local address without a zone says nothing of the host
             await dial._first_connected(["fe80::1", "127.0.0.1", "::1"], port)
 
     run(main())

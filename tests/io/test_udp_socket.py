@@ -3,7 +3,9 @@ import errno
 import os
 import socket
 import struct
+import subprocess
 import sys
+import textwrap
 
 import pytest
 
@@ -538,3 +540,40 @@ def test_a_sender_forgets_remotes_rather_than_grow(run, monkeypatch):
             assert len(pair.left._sender._remotes) <= 2
 
     run(main())
+
+
+ELSEWHERE = """
+    import asyncio, errno, socket, sys, time
+    import cryptography, ifaddr, nacl.signing, qh3.quic.connection  # at home: not what is shown here
+    for module, name in ((socket, "AF_NETLINK"), (socket, "CMSG_SPACE"), (time, "CLOCK_BOOTTIME")):
+        delattr(module, name)
+    sys.modules["fcntl"] = None
+    sys.platform = "elsewhere"
+
+    from peerway.core.machine import Transmit, UdpAddress
+    from peerway.io import clock, driver, interfaces, stream
+    from peerway.io.udp import UdpSocket
+
+    async def main():
+        arrived = asyncio.get_running_loop().create_future()
+        here = UdpAddress("127.0.0.1", 0)
+        receiver = UdpSocket(here, arrived.set_result, print)
+        sender = UdpSocket(here, print, print)
+        assert not sender.gso
+        sender.send(Transmit((b"hello",), receiver.local, ttl=7))
+        [datagram] = await arrived
+        print(datagram.data.decode(), datagram.remote == sender.local)
+        receiver.close()
+        sender.close()
+        watch = interfaces.watch_interfaces(print)
+        print(watch.is_told, clock.now() > 0)
+        watch.close()
+
+    asyncio.run(main())
+"""
+
+
+def test_nothing_of_linux_is_needed():
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(ELSEWHERE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("hello True\nFalse True\n", "")
