@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 
@@ -137,6 +137,21 @@ class CloseStream(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OpenSocket(Event):
+    """Open a UDP socket at `ip` that sends by `interface` whatever the routes say; answer `socket_opened`."""
+
+    interface: str
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSocket(Event):
+    """Close the UDP socket that is bound to `local`."""
+
+    local: UdpAddress
+
+
+@dataclass(frozen=True, slots=True)
 class Resolve(Event):
     """Look up the addresses of the host `name`; answer `resolved(name, ips, now)`."""
 
@@ -162,11 +177,16 @@ class Machine(Protocol):
 
 @dataclass(frozen=True, slots=True, order=True)
 class InterfaceAddress:
-    """An address of one of our network interfaces: canonical text form, prefix length in bits."""
+    """An address of one of our network interfaces: canonical text form, prefix length in bits.
+
+    `metric` is that of the interface's default route in the address's family, None without one:
+    the interface with the least is what the system sends by.
+    """
 
     interface: str
     ip: str
     prefix_length: int
+    metric: int | None = field(default=None, compare=False)
 
 
 class DrivenMachine(Machine, Protocol):
@@ -175,6 +195,7 @@ class DrivenMachine(Machine, Protocol):
     def receive(self, datagram: Datagram, now: float) -> None: ...
     def transmit_failed(self, transmit: Transmit, error: str, now: float) -> None: ...
     def interfaces_changed(self, addresses: tuple[InterfaceAddress, ...], now: float) -> None: ...
+    def socket_opened(self, interface: str, local: UdpAddress, now: float) -> None: ...
     def stream_opened(self, stream: str, now: float) -> None: ...
     def stream_data(self, stream: str, data: bytes, now: float) -> None: ...
     def stream_closed(self, stream: str, error: str, now: float) -> None: ...

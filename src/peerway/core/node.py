@@ -19,6 +19,7 @@ from peerway.core.link import GatherWanted, Link, LinkClosed, LinkEnded, LinkEst
 from peerway.core.links import LinkTable
 from peerway.core.machine import (
     Address,
+    CloseSocket,
     Composite,
     Datagram,
     Event,
@@ -32,6 +33,7 @@ from peerway.core.machine import (
 )
 from peerway.core.path.candidate import networks_of
 from peerway.core.path.gather import CandidatesChanged, Gatherer
+from peerway.core.path.uplinks import Uplinks
 from peerway.core.probe.message import index_of
 from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
 from peerway.core.relay.connections import RelayConnections
@@ -98,21 +100,24 @@ class NodeMachine(Composite[ChildKey]):
         self._relays = RelayConnections(self._home_relays, key.box_secret, rng)
         self._adopt(_RELAYS, self._relays)
         self._links = LinkTable(rng)
+        self._first_sockets: tuple[UdpAddress, ...] = ()
+        self._uplinks = Uplinks()
         self._unread: dict[int, Link] = {}
 
     # --- from the operating system
 
     def start(self, sockets: tuple[UdpAddress, ...], now: float) -> None:
         """The UDP sockets are open: connect to the relays and gather."""
-        self._surroundings = replace(self._surroundings, sockets=sockets)
-        self._gatherer.set_sockets(sockets, now)
-        self._touch(_GATHER)
+        self._first_sockets = sockets
+        self._set_sockets(now)
         for url in self._home_relays:
             self._keep_relay(url, now)
         self._settle(now)
 
     def interfaces_changed(self, addresses: tuple[InterfaceAddress, ...], now: float) -> None:
         """The machine's addresses are these now."""
+        self._events.extend(self._uplinks.interfaces_changed(addresses))
+        self._set_sockets(now)
         policy = replace(self._surroundings.policy, networks=networks_of(addresses))
         self._surroundings = replace(self._surroundings, policy=policy)
         self._gatherer.set_interfaces(addresses, now)
@@ -123,6 +128,14 @@ class NodeMachine(Composite[ChildKey]):
             link.surroundings_changed(self._surroundings, now)
             link.network_changed(now)
             self._touch(("link", number))
+        self._settle(now)
+
+    def socket_opened(self, interface: str, local: UdpAddress, now: float) -> None:
+        """A socket that `OpenSocket` asked for."""
+        if self._uplinks.socket_opened(interface, local):
+            self._set_sockets(now)
+        else:
+            self._events.append(CloseSocket(local))
         self._settle(now)
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -335,6 +348,17 @@ class NodeMachine(Composite[ChildKey]):
         self._gatherer.add_server(relay.host, relay.stun_port)
         self._touch(_GATHER)
         return str(relay)
+
+    def _set_sockets(self, now: float) -> None:
+        sockets = self._first_sockets + self._uplinks.sockets
+        if sockets == self._surroundings.sockets:
+            return
+        self._surroundings = replace(self._surroundings, sockets=sockets)
+        self._gatherer.set_sockets(sockets, now)
+        self._touch(_GATHER)
+        for number, link in self._links:
+            link.surroundings_changed(self._surroundings, now)
+            self._touch(("link", number))
 
     def _refresh(self, now: float, *, force: bool = False) -> None:
         self._gatherer.refresh(now, force=force)

@@ -1,9 +1,9 @@
 """Runs one machine on asyncio: real sockets, streams, names, interfaces and time.
 
 Every input ends in `wake()`: send what the machine wants sent, act on what it says
-happened, and arm one timer for its next deadline. `OpenStream`, `CloseStream` and
-`Resolve` are requests to us; every other event goes to the owner. Machine and driver live
-on one loop and one thread.
+happened, and arm one timer for its next deadline. `OpenStream`, `CloseStream`,
+`OpenSocket`, `CloseSocket` and `Resolve` are requests to us; every other event goes to the
+owner. Machine and driver live on one loop and one thread.
 
 An exception out of the machine, or out of the owner's `on_event`, is a bug: it is logged
 with its traceback and given to `on_failure`, and everything else goes on.
@@ -19,12 +19,14 @@ from collections.abc import Callable
 from functools import partial
 
 from peerway.core.machine import (
+    CloseSocket,
     CloseStream,
     Datagram,
     Deadline,
     DrivenMachine,
     Event,
     InterfaceAddress,
+    OpenSocket,
     OpenStream,
     PeerwayError,
     Resolve,
@@ -226,8 +228,20 @@ class Driver:
             self._close_stream(event.stream)
         elif isinstance(event, Resolve):
             self._look_up(event.name)
+        elif isinstance(event, OpenSocket):
+            self._open_socket(event)
+        elif isinstance(event, CloseSocket):
+            self._udp.close(event.local)
         else:
             self._on_event(event)
+
+    def _open_socket(self, event: OpenSocket) -> None:
+        try:
+            local = self._udp.open(UdpAddress(event.ip, 0), event.interface)
+        except OSError as error:
+            logger.info("driver no-socket interface=%s ip=%s error=%s", event.interface, event.ip, error)
+            return
+        self._machine.socket_opened(event.interface, local, clock.now())
 
     # --- time ---------------------------------------------------------------------
 

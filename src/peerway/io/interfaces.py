@@ -46,6 +46,7 @@ def interface_addresses() -> tuple[InterfaceAddress, ...]:
     """The addresses others could reach us by, sorted; without loopback, interfaces that are down,
     and link-local IPv6 (which means nothing without a zone)."""
     found: set[InterfaceAddress] = set()
+    metrics = _metrics_v4(), _metrics_v6()
     usable: dict[str, bool] = {}
     for adapter in ifaddr.get_adapters():
         for entry in adapter.ips:
@@ -56,7 +57,8 @@ def interface_addresses() -> tuple[InterfaceAddress, ...]:
             if name not in usable:
                 usable[name] = _is_running(name)
             if usable[name]:
-                found.add(InterfaceAddress(name, str(ip), entry.network_prefix))
+                metric = metrics[ip.version == 6].get(name)
+                found.add(InterfaceAddress(name, str(ip), entry.network_prefix, metric))
     return tuple(sorted(found))
 
 
@@ -189,17 +191,36 @@ def _default_routes() -> tuple[str, ...]:
 
 
 def _default_routes_v4() -> list[str]:
-    # Columns: interface, destination, gateway, flags, refcnt, use, metric, mask, ...
-    rows = [line.split() for line in _read_table("/proc/net/route")[1:]]
-    return [f"{row[0]} {row[2]} {row[6]}" for row in rows if len(row) > 7 and row[1] == row[7] == "00000000"]
+    return [f"{row[0]} {row[2]} {row[6]}" for row in _default_rows_v4()]
 
 
 def _default_routes_v6() -> list[str]:
+    return [f"{row[9]} {row[4]} {row[5]}" for row in _default_rows_v6()]
+
+
+def _metrics_v4() -> dict[str, int]:
+    """The metric of each interface's default route, the least where it has several."""
+    return _least([(row[0], int(row[6])) for row in _default_rows_v4()])
+
+
+def _metrics_v6() -> dict[str, int]:
+    return _least([(row[9], int(row[5], 16)) for row in _default_rows_v6()])
+
+
+def _least(routes: list[tuple[str, int]]) -> dict[str, int]:
+    return dict(sorted(routes, key=lambda route: -route[1]))
+
+
+def _default_rows_v4() -> list[list[str]]:
+    # Columns: interface, destination, gateway, flags, refcnt, use, metric, mask, ...
+    rows = [line.split() for line in _read_table("/proc/net/route")[1:]]
+    return [row for row in rows if len(row) > 7 and row[1] == row[7] == "00000000"]
+
+
+def _default_rows_v6() -> list[list[str]]:
     # Columns: destination, its prefix, source, its prefix, next hop, metric, refcnt, use, flags, interface
     rows = [line.split() for line in _read_table("/proc/net/ipv6_route")]
-    return [
-        f"{row[9]} {row[4]} {row[5]}" for row in rows if len(row) > 9 and row[1] == "00" and row[9] != "lo"
-    ]
+    return [row for row in rows if len(row) > 9 and row[1] == "00" and row[9] != "lo"]
 
 
 def _read_table(path: str) -> list[str]:

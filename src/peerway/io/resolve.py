@@ -36,8 +36,8 @@ async def resolve(name: str, timeout: float = RESOLVE_TIMEOUT_S) -> tuple[str, .
         raise ResolveError("the host name is empty")
     loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(timeout):
-            found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        lookup = loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        found = await asyncio.wait_for(lookup, timeout)
     except TimeoutError:
         raise ResolveError(f"no answer about {name!r} from the name server within {timeout:g} s") from None
     except socket.gaierror as error:

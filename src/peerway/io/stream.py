@@ -128,8 +128,7 @@ class ClientStream(asyncio.BufferedProtocol):
 
     async def _connect(self) -> None:
         try:
-            async with asyncio.timeout(self._connect_timeout):
-                await self._open_transport()
+            await asyncio.wait_for(self._open_transport(), self._connect_timeout)
         except TimeoutError as error:
             within = f"{self._target} did not answer within {self._connect_timeout:g} s"
             self._fail(within if error.errno is None else explain(error, str(self._target)))

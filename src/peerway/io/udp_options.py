@@ -12,6 +12,7 @@ Without it a socket that is not connected hears of no ICMP.
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ UDP_GRO = 104
 BUFFER_BYTES = 4 * 1024 * 1024
 _SMALLEST_BUFFER_BYTES = 128 * 1024
 
+_LINUX_IP_UNICAST_IF = 50
+_LINUX_IPV6_UNICAST_IF = 76
 _LINUX_IP_MTU_DISCOVER = 10
 _LINUX_IPV6_MTU_DISCOVER = 23
 _LINUX_PMTUDISC_PROBE = 3
@@ -57,6 +60,20 @@ def prepare(sock: socket.socket) -> Offload:
     return Offload(
         gso=_try(sock, SOL_UDP, UDP_SEGMENT, 0), gro=_try(sock, SOL_UDP, UDP_GRO, 1), ttl_control=True
     )
+
+
+def send_by(sock: socket.socket, interface: str) -> None:
+    """Have all that is sent leave by `interface`, whatever route is the system's favourite.
+
+    Raises `OSError` when there is no such interface, or the system knows no such wish.
+    """
+    index = socket.if_nametoindex(interface).to_bytes(4, "big")
+    if not ON_LINUX:
+        raise OSError(errno.EOPNOTSUPP, f"cannot choose the interface {interface} on this system")
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _LINUX_IPV6_UNICAST_IF, index)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _LINUX_IP_UNICAST_IF, index)
 
 
 def ttl_option(sock: socket.socket) -> tuple[int, int]:

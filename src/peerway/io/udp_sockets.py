@@ -31,9 +31,11 @@ class UdpSockets:
         self._drops = drops
         self._sockets: dict[UdpAddress, UdpSocket] = {}
 
-    def open(self, bind: UdpAddress) -> UdpAddress:
-        """Open a socket and return its bound address. Raises `OSError`."""
-        opened = UdpSocket(bind, self._on_datagrams, self._send_failed, drops=self._drops)
+    def open(self, bind: UdpAddress, interface: str = "") -> UdpAddress:
+        """Open a socket (that sends by `interface`) and return its bound address. Raises `OSError`."""
+        opened = UdpSocket(
+            bind, self._on_datagrams, self._send_failed, drops=self._drops, interface=interface
+        )
         self._sockets[opened.local] = opened
         return opened.local
 

@@ -66,7 +66,8 @@ class ProbingStarted(PathEvent):
     remote: Address
 
     def __str__(self) -> str:
-        return f"probing {self.remote}"
+        by = f" from {self.local}" if self.local and self.local.ip not in ("0.0.0.0", "::") else ""
+        return f"probing {self.remote}{by}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, QueryFa
 FRESH_S = 20.0  # shorter than the 30 s after which NATs forget a quiet mapping
 MAX_SERVERS = 8
 MAX_REFLEXIVE = 6
+_WILDCARDS = ("0.0.0.0", "::")
 _VIRTUAL_PREFIXES = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "lxc", "podman")
 
 
@@ -72,7 +73,7 @@ class Gatherer(Composite[str]):
                 Candidate(CandidateKind.HOST, UdpAddress(host.ip, socket.port))
                 for host in hosts
                 for socket in self._sockets
-                if _same_family(host.ip, socket.ip)
+                if socket.ip in (host.ip, _WILDCARDS[":" in host.ip])
             ]
         )
         first_of_each = {candidate.address: candidate for candidate in reversed(found)}
@@ -186,8 +187,8 @@ def _judge(observed: dict[UdpAddress, UdpAddress]) -> MappingVerdict:
 
 def _interface_rank(address: InterfaceAddress) -> tuple[bool, bool, InterfaceAddress]:
     """Real interfaces before those that containers and virtual machines leave around."""
-    ip = ipaddress.ip_address(address.ip)
-    return (address.interface.startswith(_VIRTUAL_PREFIXES), not ip.is_global, address)
+    virtual = address.metric is None and address.interface.startswith(_VIRTUAL_PREFIXES)
+    return (virtual, not ipaddress.ip_address(address.ip).is_global, address)
 
 
 def _same_family(one: str, other: str) -> bool:

@@ -1,0 +1,61 @@
+"""A host with several ways out: which of its interfaces deserve a socket of their own.
+
+The sockets a node begins with send by whatever route the system favours. Each further
+interface with a default route gets a socket that sends by it alone, so that the paths over it
+are probed, compared and fallen back to like any other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from peerway.core.machine import CloseSocket, InterfaceAddress, OpenSocket, UdpAddress
+
+MAX_FURTHER_UPLINKS = 3  # each family
+
+
+class Uplinks:
+    """The sockets of further uplinks; asks for them as interfaces come and go."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[tuple[str, str], None] = {}
+        self._sockets: dict[tuple[str, str], UdpAddress] = {}
+
+    @property
+    def sockets(self) -> tuple[UdpAddress, ...]:
+        """Those that are open."""
+        return tuple(self._sockets.values())
+
+    def interfaces_changed(self, addresses: tuple[InterfaceAddress, ...]) -> list[OpenSocket | CloseSocket]:
+        """What is to be opened and closed, now that the interfaces are these."""
+        wanted = further_uplinks(addresses)
+        requests: list[OpenSocket | CloseSocket] = []
+        for uplink in [uplink for uplink in self._sockets if uplink not in wanted]:
+            requests.append(CloseSocket(self._sockets.pop(uplink)))
+        requests.extend(OpenSocket(*uplink) for uplink in wanted if uplink not in self._wanted)
+        self._wanted = dict.fromkeys(wanted)
+        return requests
+
+    def socket_opened(self, interface: str, local: UdpAddress) -> bool:
+        """A socket we asked for is open; False when it is not wanted any more."""
+        uplink = (interface, local.ip)
+        if uplink not in self._wanted:
+            return False
+        self._sockets[uplink] = local
+        return True
+
+
+def further_uplinks(addresses: tuple[InterfaceAddress, ...]) -> list[tuple[str, str]]:
+    """Interface and address of every way out but the favourite, best first, in each family."""
+    found: list[tuple[str, str]] = []
+    for version in (4, 6):
+        ranked = sorted(
+            (address.metric, address)
+            for address in addresses
+            if address.metric is not None and ipaddress.ip_address(address.ip).version == version
+        )
+        first_of_each = {address.interface: address for _, address in reversed(ranked)}
+        in_order = dict.fromkeys(address.interface for _, address in ranked)
+        further = [first_of_each[interface] for interface in in_order][1 : 1 + MAX_FURTHER_UPLINKS]
+        found.extend((address.interface, address.ip) for address in further)
+    return found
