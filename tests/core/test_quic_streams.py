@@ -8,7 +8,6 @@ import pytest
 
 from peerway.core.identity import SecretKey
 from peerway.core.machine import Event
-from peerway.core.quic.control import ControlMessage, CreditWanted, Delivered, Grant
 from peerway.core.quic.errors import PeerViolation, SessionCode, StreamCode, StreamMisuse, TooManyStreams
 from peerway.core.quic.events import (
     StreamClosed,
@@ -18,50 +17,55 @@ from peerway.core.quic.events import (
     StreamStopped,
     StreamWritable,
 )
-from peerway.core.quic.lane import (
+from peerway.core.quic.frames import (
+    Auth,
+    CreditWanted,
+    Data,
+    Delivered,
     End,
-    LaneItem,
-    LaneReader,
+    Frame,
+    FrameReader,
+    Grant,
     Open,
     Reset,
     Stop,
-    build,
-    data_header,
 )
-from peerway.core.quic.streams import MAX_PEER_STREAMS, MAX_WAITING_STREAMS, Streams
-from peerway.core.quic.transport import StreamReceived
+from peerway.core.quic.streams import (
+    MAX_OPEN_STREAMS,
+    MAX_PEER_STREAMS,
+    MAX_STREAMS,
+    MAX_WAITING_STREAMS,
+    Streams,
+)
 
 KIB = 1 << 10
 
 
 class Paper:
-    """A transport that takes lanes apart as a peer would. `flush` is the network taking its part."""
+    """A transport that takes the pipe apart as a peer would. `flush` is the network taking its part."""
 
     def __init__(self) -> None:
         self.drops: Counter[str] = Counter()
-        self.stream_limit = 100
-        self.lanes: dict[int, list[LaneItem]] = {}
-        self.bytes = 0
-        self.waiting: Counter[int] = Counter()
+        self.frames: list[Frame] = []
+        self.waiting = 0
         self.original_destination_connection_id = b"12345678"
         self.connection_ids = (b"12345678",)
-        self._readers: dict[int, LaneReader] = {}
+        self._reader = FrameReader()
 
-    def send(self, stream: int, data: bytes | memoryview) -> None:
-        self.bytes += len(data)
-        self.waiting[stream] += len(data)
-        items = self.lanes.setdefault(stream, [])
-        for item in self._readers.setdefault(stream, LaneReader()).feed(bytes(data)):
-            if isinstance(item, bytes) and items and isinstance(items[-1], bytes):
-                items[-1] += item
+    def send(self, data: bytes | memoryview) -> None:
+        self.waiting += len(data)
+        for frame in self._reader.feed(bytes(data)):
+            last = self.frames[-1] if self.frames else None
+            if isinstance(frame, Data) and isinstance(last, Data) and last.stream == frame.stream:
+                self.frames[-1] = Data(last.stream, last.data + frame.data)
             else:
-                items.append(item)
+                self.frames.append(frame)
 
-    def backlog(self, stream: int | None = None) -> int:
-        return self.waiting.total() if stream is None else self.waiting[stream]
+    def backlog(self) -> int:
+        return self.waiting
 
     def flush(self) -> None:
-        self.waiting.clear()
+        self.waiting = 0
 
     def receive(self, data: bytes, segment_size: int, now: float) -> None: ...
     def handle_timeout(self, now: float) -> None: ...
@@ -95,23 +99,25 @@ class Paper:
 class Table:
     """A table of streams, and what it told the peer and its owner."""
 
-    def __init__(self, *, is_client: bool = True, welcomed: bool = True) -> None:
+    def __init__(self, *, is_client: bool = True) -> None:
         self.paper = Paper()
-        self.told: list[ControlMessage] = []
         self.events: list[Event] = []
-        self.streams = Streams(self.paper, self.told.append, self.events.append, is_client=is_client)
-        if welcomed:
-            self.streams.welcomed()
+        self.streams = Streams(self.paper, self.events.append, is_client=is_client)
 
     def opened(self) -> int:
         number = self.streams.open()
         self.streams.feed()
         return number
 
-    def arrived(self, lane: int, *items: LaneItem) -> None:
-        """What the peer put in a lane."""
-        wire = b"".join(data_header(len(i)) + i if isinstance(i, bytes) else build(i) for i in items)
-        self.streams.received(StreamReceived(lane, wire))
+    def arrived(self, *frames: Frame) -> None:
+        for frame in frames:
+            self.streams.received(frame)
+
+    def told(self) -> list[Frame]:
+        """What the peer was told since the last time."""
+        self.drain()
+        told, self.paper.frames = self.paper.frames, []
+        return told
 
     def drain(self) -> None:
         """The network takes everything, again and again."""
@@ -123,10 +129,10 @@ class Table:
         raise AssertionError("it never ends")
 
 
-def server_with(*items: LaneItem) -> Table:
-    """A server whose client used its first lane like this."""
+def server_with(*frames: Frame) -> Table:
+    """A server whose client said this."""
     table = Table(is_client=False)
-    table.arrived(4, *items)
+    table.arrived(*frames)
     return table
 
 
@@ -134,56 +140,26 @@ def test_the_clients_streams_are_even_and_the_servers_odd():
     client, server = Table(), Table(is_client=False)
     assert [client.opened(), client.opened()] == [2, 4]
     assert [server.opened(), server.opened()] == [1, 3]
-    assert client.paper.lanes == {4: [Open(2)], 8: [Open(4)]}
-    assert server.paper.lanes == {1: [Open(1)], 5: [Open(3)]}
+    assert client.told() == [Open(2), Open(4)]
+    assert server.told() == [Open(1), Open(3)]
 
 
-def test_streams_beyond_the_lanes_wait_in_order():
+def test_streams_beyond_the_limit_wait_in_order():
     table = Table()
-    table.paper.stream_limit = 3
-    numbers = [table.opened() for _ in range(4)]
-    table.streams.write(numbers[3], b"later")
-    table.streams.feed()
-    assert table.paper.lanes == {4: [Open(2)], 8: [Open(4)]}
-    table.paper.stream_limit = 5
-    table.streams.feed()
-    assert table.paper.lanes == {4: [Open(2)], 8: [Open(4)], 12: [Open(6)], 16: [Open(8), b"later"]}
+    numbers = [table.opened() for _ in range(MAX_OPEN_STREAMS + 2)]
+    table.streams.write(numbers[-1], b"later")
+    assert table.told() == [Open(number) for number in numbers[:-2]]
+    table.streams.reset(numbers[0], 0)
+    table.arrived(End(numbers[0]))
+    assert table.told() == [Open(numbers[-2]), Reset(numbers[0], 0), Delivered(numbers[0])]
+    table.streams.reset(numbers[1], 0)
+    table.arrived(Reset(numbers[1], 0))
+    assert table.told() == [Open(numbers[-1]), Reset(numbers[1], 0), Data(numbers[-1], b"later")]
 
 
-def test_a_lane_is_used_again_when_both_directions_are_over():
+def test_opening_far_beyond_the_limit_is_an_error():
     table = Table()
-    table.paper.stream_limit = 2
-    first, second = table.opened(), table.opened()
-    table.streams.write_eof(first)
-    table.streams.feed()
-    assert table.paper.lanes == {4: [Open(first), End()]}
-    table.arrived(4, End())
-    table.streams.feed()
-    assert table.paper.lanes == {4: [Open(first), End(), Open(second)]}
-    table.streams.reset(second, 9)
-    table.arrived(4, b"no", Reset(3))
-    third = table.opened()
-    assert table.paper.lanes[4][2:] == [Open(second), Reset(9), Open(third)]
-    assert table.streams.read(third, -1) == b""
-
-
-def test_the_peer_uses_its_lane_again():
-    table = server_with(Open(2), b"one", End())
-    table.streams.write(2, b"answer")
-    table.streams.write_eof(2)
-    table.streams.feed()
-    table.arrived(4, Open(4), b"two", End())
-    assert table.streams.read(2, -1) == b"one"
-    assert table.streams.read(4, -1) == b"two"
-    table.streams.write(4, b"another")
-    table.streams.feed()
-    assert table.paper.lanes == {4: [b"answer", End(), b"another"]}
-
-
-def test_opening_far_beyond_the_lanes_is_an_error():
-    table = Table()
-    table.paper.stream_limit = 1
-    for _ in range(MAX_WAITING_STREAMS):
+    for _ in range(MAX_OPEN_STREAMS + MAX_WAITING_STREAMS):
         table.opened()
     with pytest.raises(TooManyStreams, match="close some"):
         table.streams.open()
@@ -191,30 +167,27 @@ def test_opening_far_beyond_the_lanes_is_an_error():
 
 def test_a_waiting_stream_that_is_given_up_is_announced_and_given_up():
     table = Table()
-    table.paper.stream_limit = 1
-    number = table.opened()
+    number = table.streams.open()
     table.streams.write(number, b"x")
     table.streams.reset(number, 7)
     table.streams.stop(number, 8)
-    table.paper.stream_limit = 2
-    table.streams.feed()
-    assert table.paper.lanes == {4: [Open(2), Reset(7), Stop(2, 8)]}
-    table.arrived(4, Reset(8))
+    assert table.told() == [Open(2), Reset(2, 7), Stop(2, 8)]
+    table.arrived(Reset(2, 8))
     assert table.events[-1] == StreamClosed(number)
 
 
 def test_the_peers_stream_is_there_before_anything_is_written():
     table = server_with(Open(2))
     assert table.events == [StreamOpened(2)]
-    table.arrived(4, b"hello")
+    table.arrived(Data(2, b"hello"))
     assert table.events == [StreamOpened(2), StreamReadable(2)]
     assert table.streams.read(2, -1) == b"hello"
 
 
 def test_all_of_a_stream_at_once():
-    table = server_with(Open(2), b"hello", End())
+    table = server_with(Open(2), Data(2, b"hello"), End(2))
     assert table.events == [StreamOpened(2), StreamReadable(2)]
-    assert table.told == [Delivered(2)]
+    assert table.told() == [Delivered(2)]
     assert not table.streams.at_eof(2)
     assert table.streams.read(2, 3) == b"hel"
     assert table.streams.read(2, 3) == b"lo"
@@ -222,67 +195,69 @@ def test_all_of_a_stream_at_once():
 
 
 def test_an_end_without_data_is_readable_and_eof():
-    table = server_with(Open(2), End())
+    table = server_with(Open(2), End(2))
     assert table.events == [StreamOpened(2), StreamReadable(2)]
     assert table.streams.read(2, -1) == b""
     assert table.streams.at_eof(2)
 
 
 def test_a_stream_of_an_unknown_kind_is_refused_and_never_heard_of():
-    table = server_with(Open(2, kind=7), b"hello")
+    table = server_with(Open(2, 7), Data(2, b"hello"))
     code = StreamCode.UNKNOWN_TYPE
-    assert table.paper.lanes == {4: [Stop(2, code), Reset(code)]}
-    table.arrived(4, b"more", Reset(code), Open(4))
+    assert table.told() == [Stop(2, code), Reset(2, code)]
+    table.arrived(Data(2, b"more"), Reset(2, code), Open(4))
     assert table.events == [StreamOpened(4)]
+    assert len(table.streams) == 1
 
 
 def test_a_stream_too_many_is_refused():
     table = Table(is_client=False)
     for index in range(MAX_PEER_STREAMS):
-        table.arrived(4 + 4 * index, Open(2 * index), b"x")
-    table.arrived(4000, Open(4000))
-    assert table.paper.lanes == {4000: [Stop(4000, StreamCode.REFUSED), Reset(StreamCode.REFUSED)]}
+        table.arrived(Open(2 * index), Data(2 * index, b"x"))
+    table.arrived(Open(4000))
+    assert table.told() == [Stop(4000, StreamCode.REFUSED), Reset(4000, StreamCode.REFUSED)]
     assert StreamOpened(4000) not in table.events
     table.streams.stop(0, 0)
-    table.arrived(4, End())
-    table.arrived(4004, Open(4002))
+    table.arrived(End(0), Open(4002))
     assert StreamOpened(4002) in table.events
 
 
+def test_a_peer_that_opens_streams_on_and_on_is_a_violation():
+    table = Table(is_client=False)
+    with pytest.raises(PeerViolation):
+        table.arrived(*(Open(2 * index) for index in range(10_000)))
+    assert len(table.streams) <= 2 * MAX_STREAMS
+
+
+def test_a_peer_that_causes_messages_and_takes_none_is_a_violation():
+    table = Table(is_client=False)
+    for index in range(20_000):
+        table.arrived(Open(2 * index), End(2 * index))
+        table.streams.reset(2 * index, 0)
+    with pytest.raises(PeerViolation) as raised:
+        table.streams.feed()
+    assert raised.value.code is SessionCode.CONTROL_STALLED
+
+
 @pytest.mark.parametrize(
-    ("lane", "items"),
+    "frames",
     [
-        (2, [Open(2)]),
-        (3, [Open(2)]),
-        (5, [Open(2)]),
-        (4, [Open(3)]),
-        (4, [b"data of no stream"]),
-        (4, [End()]),
-        (4, [Reset(1)]),
-        (4, [Open(2), Open(4)]),
-        (4, [Open(2), End(), Open(4)]),
-        (4, [Open(2), End(), b"after the end"]),
-        (4, [Open(2), End(), End()]),
-        (4, [Open(2), Reset(1), End()]),
+        [Open(3)],
+        [Open(2), Open(2)],
+        [Data(2, b"of no stream")],
+        [End(2)],
+        [Reset(2, 1)],
+        [Open(2), End(2), Data(2, b"after the end")],
+        [Open(2), Data(2, b"x"), End(2), End(2)],
+        [Open(2), Reset(2, 1), End(2)],
+        [Open(2), Delivered(2)],
+        [Auth(bytes(32), bytes(64))],
     ],
 )
-def test_what_breaks_the_rules_of_lanes_is_a_violation(lane, items):
+def test_what_breaks_the_rules_is_a_violation(frames):
     with pytest.raises(PeerViolation) as raised:
-        Table(is_client=False).arrived(lane, *items)
+        server_with(*frames)
     assert raised.value.code is SessionCode.PROTOCOL_VIOLATION
-
-
-def test_a_number_in_use_cannot_be_opened_again():
-    table = server_with(Open(2))
-    with pytest.raises(PeerViolation):
-        table.arrived(8, Open(2))
-
-
-def test_the_answering_side_opens_nothing_in_a_lane_of_ours():
-    table = Table()
-    table.opened()
-    with pytest.raises(PeerViolation):
-        table.arrived(4, Open(1))
 
 
 def test_a_stream_is_closed_when_both_directions_are_and_the_peer_has_all():
@@ -290,19 +265,18 @@ def test_a_stream_is_closed_when_both_directions_are_and_the_peer_has_all():
     number = table.opened()
     table.streams.write(number, b"hello")
     table.streams.write_eof(number)
-    table.streams.feed()
-    assert table.paper.lanes == {4: [Open(number), b"hello", End()]}
-    table.arrived(4, b"answer", End())
+    assert table.told() == [Open(number), Data(number, b"hello"), End(number)]
+    table.arrived(Data(number, b"answer"), End(number))
     assert table.streams.read(number, -1) == b"answer"
     assert not table.streams.is_delivered(number)
     assert StreamClosed(number) not in table.events
-    table.streams.delivered(Delivered(number))
+    table.arrived(Delivered(number))
     assert table.streams.is_delivered(number)
     assert table.events[-2:] == [StreamWritable(number), StreamClosed(number)]
 
 
 def test_a_closed_stream_reads_as_ended_and_drops_what_is_written():
-    table = server_with(Open(2), End())
+    table = server_with(Open(2), End(2))
     table.streams.reset(2, 0)
     assert table.events[-1] == StreamClosed(2)
     assert table.streams.read(2, -1) == b""
@@ -320,16 +294,14 @@ def test_a_sender_stops_at_its_credit_asks_once_and_goes_on_when_granted():
     table = Table()
     number = table.opened()
     table.streams.write(number, bytes(300 * KIB))
-    table.drain()
-    assert table.paper.lanes[4][1:] == [bytes(256 * KIB)]
-    assert table.told == [CreditWanted(number)]
+    told = table.told()
+    assert told.count(CreditWanted(number)) == 1
+    assert sum(len(frame.data) for frame in told if isinstance(frame, Data)) == 256 * KIB
     assert table.streams.queued(number) == 44 * KIB
     table.streams.write(number, bytes(1 * KIB))
-    table.drain()
-    assert table.told == [CreditWanted(number)]
-    table.streams.granted(Grant(number, 1024 * KIB))
-    table.drain()
-    assert table.paper.lanes[4][1:] == [bytes(301 * KIB)]
+    assert table.told() == []
+    table.arrived(Grant(number, 1024 * KIB))
+    assert table.told() == [Data(number, bytes(45 * KIB))]
 
 
 def test_an_end_needs_no_credit():
@@ -338,85 +310,88 @@ def test_an_end_needs_no_credit():
     table.streams.write(number, bytes(256 * KIB))
     table.drain()
     table.streams.write_eof(number)
-    table.streams.feed()
-    assert table.paper.lanes[4][-1] == End()
+    assert table.told()[-1] == End(number)
 
 
 def test_a_reader_grants_as_it_reads():
-    table = server_with(Open(2), bytes(100 * KIB))
+    table = server_with(Open(2), Data(2, bytes(100 * KIB)))
     table.streams.read(2, 63 * KIB)
-    assert table.told == []
+    assert table.told() == []
     table.streams.read(2, -1)
-    assert table.told == [Grant(2, 356 * KIB)]
+    assert table.told() == [Grant(2, 356 * KIB)]
+
+
+def test_of_many_grants_only_the_last_is_sent():
+    table = server_with(Open(2), Data(2, bytes(200 * KIB)))
+    table.streams.read(2, 64 * KIB)
+    table.streams.read(2, 64 * KIB)
+    assert table.told() == [Grant(2, 384 * KIB)]
 
 
 def test_a_peer_that_asks_gets_more_only_if_the_application_reads():
-    table = server_with(Open(2), bytes(256 * KIB))
-    table.streams.credit_wanted(CreditWanted(2))
-    assert table.told == []
+    table = server_with(Open(2), Data(2, bytes(256 * KIB)), CreditWanted(2))
+    assert table.told() == []
     table.streams.read(2, 192 * KIB)
-    assert table.told == [Grant(2, 1216 * KIB)]
+    assert table.told() == [Grant(2, 1216 * KIB)]
 
 
 def test_a_peer_beyond_its_credit_is_a_violation():
-    table = server_with(Open(2), bytes(256 * KIB))
+    table = server_with(Open(2), Data(2, bytes(256 * KIB)))
     with pytest.raises(PeerViolation) as raised:
-        table.arrived(4, b"x")
+        table.arrived(Data(2, b"x"))
     assert raised.value.code is SessionCode.CREDIT_EXCEEDED
 
 
-def test_the_transport_is_fed_a_short_backlog_only():
+def test_a_transport_that_sends_nothing_is_fed_little():
     table = Table()
     number = table.opened()
-    table.streams.granted(Grant(number, 1 << 30))
+    table.arrived(Grant(number, 1 << 30))
     table.streams.write(number, bytes(8 << 20))
-    for _ in range(3):
+    for _ in range(10):
         table.streams.feed()
-        table.streams.feed()
-        assert 1 << 20 <= table.paper.backlog() < (1 << 20) + 100
-        table.paper.flush()
+        assert table.paper.backlog() < 33 * KIB
 
 
-def test_a_new_stream_is_not_kept_waiting_by_a_bulky_one():
+def test_a_transport_that_sends_everything_is_fed_more_and_more():
     table = Table()
-    bulky = table.opened()
-    table.streams.granted(Grant(bulky, 1 << 30))
-    table.streams.write(bulky, bytes(8 << 20))
+    number = table.opened()
+    table.arrived(Grant(number, 1 << 30))
+    table.streams.write(number, bytes(8 << 20))
+    fed = []
+    for _ in range(9):
+        table.paper.flush()
+        table.streams.feed()
+        fed.append(table.paper.backlog() // (32 * KIB))
+    assert fed == [1, 2, 4, 8, 16, 32, 32, 32, 32]
+
+
+def test_streams_take_turns():
+    table = Table()
+    numbers = [table.opened() for _ in range(3)]
+    table.drain()
+    table.paper.frames.clear()
+    for number in numbers:
+        table.streams.write(number, bytes(100 * KIB))
     table.streams.feed()
-    small = table.opened()
-    table.streams.write(small, b"now")
+    assert table.paper.frames == [Data(2, bytes(16 * KIB)), Data(4, bytes(16 * KIB))]
+    table.paper.flush()
     table.streams.feed()
-    assert table.paper.lanes[8] == [Open(small), b"now"]
+    assert [frame.stream for frame in table.paper.frames[2:]] == [6, 2, 4, 6]
 
 
 def test_a_writer_hears_when_its_queue_has_become_short():
     table = Table()
     number = table.opened()
-    table.streams.granted(Grant(number, 1 << 30))
-    table.streams.write(number, bytes(2 << 20))
+    table.arrived(Grant(number, 1 << 30))
+    table.streams.write(number, bytes(300 * KIB))
     table.streams.feed()
-    assert StreamWritable(number) not in table.events
-    table.paper.flush()
-    table.streams.feed()
+    assert table.events == []
+    table.drain()
     assert table.events == [StreamWritable(number)]
 
 
-def test_a_client_holds_back_until_it_is_welcome():
-    table = Table(welcomed=False)
-    first, second = table.opened(), table.opened()
-    table.streams.write(first, bytes(200 * KIB))
-    table.streams.write(second, bytes(200 * KIB))
-    third = table.opened()
-    table.drain()
-    assert 255 * KIB < table.paper.bytes <= 257 * KIB
-    table.streams.welcomed()
-    table.drain()
-    assert table.paper.lanes[4][1:] == table.paper.lanes[8][1:] == [bytes(200 * KIB)]
-    assert table.paper.lanes[12] == [Open(third)]
-
-
 def test_a_peers_reset_drops_what_is_unread():
-    table = server_with(Open(2), b"abc", Reset(9))
+    table = server_with(Open(2), Data(2, b"abc"), Reset(2, 9))
     assert table.events[-1] == StreamReset(2, 9)
     assert table.streams.read(2, -1) == b""
     assert table.streams.at_eof(2)
@@ -426,59 +401,50 @@ def test_a_peers_stop_drops_what_is_queued_and_is_answered_with_a_reset():
     table = Table()
     number = table.opened()
     table.streams.write(number, bytes(300 * KIB))
-    table.drain()
-    table.arrived(4, Stop(number, 9))
+    table.told()
+    table.arrived(Stop(number, 9))
     assert table.events[-2:] == [StreamWritable(number), StreamStopped(number, 9)]
     assert table.streams.queued(number) == 0
     assert table.streams.is_delivered(number)
     assert not table.streams.write(number, b"x")
     table.streams.write_eof(number)
-    table.streams.feed()
-    assert table.paper.lanes[4][2:] == [Reset(9)]
-
-
-def test_a_stop_for_a_stream_that_is_over_does_not_touch_the_next_in_the_lane():
-    table = Table()
-    table.paper.stream_limit = 2
-    first = table.opened()
-    table.streams.write_eof(first)
-    table.streams.feed()
-    table.arrived(4, End())
-    table.streams.delivered(Delivered(first))
-    second = table.opened()
-    table.arrived(4, Stop(first, 9))
-    assert table.streams.write(second, b"unharmed")
+    assert table.told() == [Reset(number, 9)]
 
 
 def test_stopping_what_has_ended_tells_the_peer_nothing():
-    table = server_with(Open(2), b"abc", End())
+    table = server_with(Open(2), Data(2, b"abc"), End(2))
+    table.told()
     table.streams.stop(2, 1)
-    assert table.paper.lanes == {}
+    assert table.told() == []
     assert table.streams.at_eof(2)
 
 
-def test_a_reset_after_the_end_sends_nothing_more():
+def test_what_comes_after_a_stop_is_dropped():
+    table = server_with(Open(2), Data(2, b"abc"))
+    table.streams.stop(2, 1)
+    table.arrived(Data(2, b"def"))
+    assert table.told() == [Stop(2, 1)]
+    assert table.streams.read(2, -1) == b""
+    table.arrived(End(2))
+    table.streams.reset(2, 0)
+    assert len(table.streams) == 0
+
+
+def test_a_reset_after_the_end_says_nothing_more():
     table = Table()
     number = table.opened()
     table.streams.write_eof(number)
-    table.streams.feed()
+    table.told()
     table.streams.reset(number, 1)
-    assert table.paper.lanes == {4: [Open(number), End()]}
-
-
-def test_a_confirmation_before_the_end_is_a_violation():
-    table = Table()
-    number = table.opened()
-    with pytest.raises(PeerViolation):
-        table.streams.delivered(Delivered(number))
+    assert table.told() == []
+    table.arrived(Delivered(number), End(number))
+    assert len(table.streams) == 0
 
 
 def test_messages_about_streams_that_are_over_are_ignored():
     table = Table()
-    table.streams.granted(Grant(4, 1 << 30))
-    table.streams.credit_wanted(CreditWanted(4))
-    table.streams.delivered(Delivered(4))
+    table.arrived(Grant(4, 1 << 30), CreditWanted(4), Delivered(4), Stop(4, 1))
     table.streams.reset(4, 1)
     table.streams.stop(4, 1)
     table.streams.write_eof(4)
-    assert table.events == table.told == []
+    assert table.events == table.told() == []

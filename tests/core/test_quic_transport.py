@@ -10,8 +10,7 @@ from peerway.core.quic.events import ConnectionIdIssued
 from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.quic.transport import (
     HandshakeCompleted,
-    StreamBroken,
-    StreamReceived,
+    PipeReceived,
     TransportClosed,
     TransportEnded,
     group_segments,
@@ -85,19 +84,19 @@ def test_connection_ids_are_announced():
 def test_no_datagram_is_larger_than_1200_bytes():
     raw = Raw().connect()
     raw.keep = True
-    raw.client.transport.send(0, bytes(300_000))
-    assert raw.run(30, lambda: sum(len(e.data) for e in of(raw.server, StreamReceived)) == 300_000)
+    raw.client.transport.send(bytes(300_000))
+    assert raw.run(30, lambda: sum(len(e.data) for e in of(raw.server, PipeReceived)) == 300_000)
     assert 1100 < max(len(datagram) for datagram in raw.sent) <= 1200
 
 
 def test_coalesced_datagrams_are_received():
     raw = Raw().connect()
     raw.run(1)
-    raw.client.transport.send(0, bytes(9000))
+    raw.client.transport.send(bytes(9000))
     for group in raw.client.transport.transmits(raw.now):
         raw.server.receive(b"".join(group), len(group[0]), raw.now)
     raw.settle()
-    assert sum(len(event.data) for event in of(raw.server, StreamReceived)) == 9000
+    assert sum(len(event.data) for event in of(raw.server, PipeReceived)) == 9000
 
 
 def test_a_version_negotiation_packet_is_ignored():
@@ -165,22 +164,32 @@ def test_a_peers_reason_is_not_logged(caplog):
     assert "another user of qh3" in caplog.text
 
 
-def test_streams_never_end_so_an_end_a_reset_and_a_stop_are_told_as_broken():
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda qh3: qh3.send_stream_data(0, b"", True),
+        lambda qh3: qh3.reset_stream(0, 1),
+        lambda qh3: qh3.stop_stream(0, 1),
+        lambda qh3: qh3.send_stream_data(4, b"x"),
+        lambda qh3: qh3.send_stream_data(2, b"x"),
+    ],
+    ids=["an end", "a reset", "a stop", "a second stream", "a unidirectional stream"],
+)
+def test_a_peer_that_does_more_than_use_the_pipe_is_cut_off(break_it):
     raw = Raw().connect()
-    for stream in (0, 4, 8):
-        raw.client.transport.send(stream, b"x")
+    raw.client.transport.send(b"x")
     raw.run(1)
-    qh3 = raw.client.transport._connection
-    qh3.send_stream_data(0, b"", True)
-    qh3.reset_stream(4, 1)
-    qh3.stop_stream(8, 1)
+    break_it(raw.client.transport._connection)
     raw.run(1)
-    assert [event.stream for event in of(raw.server, StreamBroken)] == [0, 4, 8]
+    reason = "a QUIC stream was opened or ended that should not be"
+    assert of(raw.server, TransportClosed) == [TransportClosed(0xA, reason, False, False)]
+    assert of(raw.client, TransportClosed) == [TransportClosed(0xA, reason, True, False)]
 
 
 def test_a_failure_inside_qh3_ends_the_connection_and_tells_the_peer():
     raw = Raw().connect()
-    raw.client.transport.send(2**62, b"no such stream")
+    with raw.client.transport._guard:
+        raise ValueError
     raw.run(0.1)
     assert of(raw.client, TransportClosed) == [TransportClosed(1, "ValueError", False, False)]
     assert of(raw.server, TransportClosed) == [TransportClosed(1, "", True, False)]

@@ -1,10 +1,11 @@
 """How far a sender may run ahead of its reader, stream by stream.
 
-QUIC implementations open their windows as packets arrive, read or not. So each stream carries a
-credit of our own: the receiver grants offsets as the application reads, and a sender never goes
-beyond. A stream starts with `INITIAL_CREDIT` on both sides, without a message. A sender that is
-held up says so (`CreditWanted`); a receiver whose application reads and keeps up then widens the
-window, drawing on a pool the connection has for that. Windows never shrink while a stream lasts.
+All streams share a pipe that must never be held up by one, and qh3 opens QUIC's windows as packets
+arrive, read or not. So each stream has a credit of its own: the receiver grants offsets as the
+application reads, and a sender never goes beyond. A stream starts with `INITIAL_CREDIT` on both
+sides, without a message. A sender that is held up says so (`CreditWanted`); a receiver whose
+application reads and keeps up then widens the window, drawing on a pool the connection has for
+that. Windows never shrink while a stream lasts.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ class PeerViolation(WireError):
     def __init__(self, code: SessionCode, reason: str) -> None:
         super().__init__(reason)
         self.code = code
-        self.reason = reason
 
 
 class StreamMisuse(PeerwayError, ValueError):

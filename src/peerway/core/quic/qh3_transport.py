@@ -3,6 +3,14 @@
 One constant virtual address stands for the peer whatever way packets travel; datagrams have
 1,200 bytes and never more; liveness and idleness are the path agent's. TLS 1.3 with qh3's default
 key exchange, X25519MLKEM768, and an Ed25519 certificate that is compared by the session.
+
+All streams of a session share one QUIC stream that never ends, because qh3 2.1 cannot be trusted
+with several. It prepares frames of up to 16 streams ahead of the congestion window, and
+- while some are prepared that may not go yet, it sends no acknowledgements: with data both ways,
+  both ends wait for each other until a probe timeout, which doubles (minutes without progress),
+- when a stream completes for which one is prepared, it fails and loses what shares the packet.
+With one stream neither happens. The price is that a lost packet holds up all streams for a round
+trip, as in HTTP/2.
 """
 
 from __future__ import annotations
@@ -23,13 +31,11 @@ from qh3.tls import SignatureAlgorithm
 from peerway.core.identity import SecretKey
 from peerway.core.machine import Event
 from peerway.core.quic.certificate import build_certificate, build_private_key, certified_key, pem
-from peerway.core.quic.credit import MAX_WINDOW
 from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
 from peerway.core.quic.qh3_connection import Connection, PlainConnection
 from peerway.core.quic.transport import (
     HandshakeCompleted,
-    StreamBroken,
-    StreamReceived,
+    PipeReceived,
     TransportClosed,
     TransportEnded,
     group_segments,
@@ -38,8 +44,8 @@ from peerway.core.quic.transport import (
 ALPN = "peerway/1"
 DATAGRAM_BYTES = 1200
 MAX_REASON_BYTES = 256  # a longer one does not fit qh3's packets
-STREAM_WINDOW = MAX_WINDOW + (1 << 20)  # above our own credit, so that ours is always the one that binds
-CONNECTION_WINDOW = 48 << 20  # what gaps left by a hostile peer can make qh3 hold
+WINDOW = 32 << 20  # what may be under way, and what a hostile peer can make qh3 hold by leaving a gap
+PIPE = 0  # the QUIC stream that is the pipe: the client's first
 CACHED_CERTIFICATES = 8
 
 _PEER = ("192.0.2.1", 1)  # RFC 5737: an address nobody has
@@ -77,8 +83,8 @@ def _configure(sink: _SecretSink, *, is_client: bool) -> QuicConfiguration:
         idle_timeout=0,
         max_datagram_size=DATAGRAM_BYTES,
         probe_datagram_size=False,
-        max_data=CONNECTION_WINDOW,
-        max_stream_data=STREAM_WINDOW,
+        max_data=WINDOW,
+        max_stream_data=WINDOW,
         max_datagram_frame_size=0,
         verify_mode=0,
         signature_algorithms=[SignatureAlgorithm.ED25519],
@@ -166,11 +172,6 @@ class Qh3Transport:
         own = self._connection.host_cid
         return (own,) if self._is_client else (self.original_destination_connection_id, own)
 
-    @property
-    def stream_limit(self) -> int:
-        """How many streams we may open."""
-        return self._connection.max_concurrent_bidi_streams
-
     def receive(self, data: bytes, segment_size: int, now: float) -> None:
         """One datagram, or several that the kernel coalesced."""
         if self._ended:
@@ -230,17 +231,17 @@ class Qh3Transport:
         """The next thing that happened."""
         return self._events.popleft() if self._events else None
 
-    def send(self, stream: int, data: bytes | memoryview) -> None:
-        """Append to a stream. A failure ends the connection: a stream may not have a hole."""
+    def send(self, data: bytes | memoryview) -> None:
+        """Append to the pipe. A failure ends the connection: a pipe may not have a hole."""
         if not self._closed:
             with self._guard:
-                self._connection.send_stream_data(stream, data)
+                self._connection.send_stream_data(PIPE, data)
 
-    def backlog(self, stream: int | None = None) -> int:
+    def backlog(self) -> int:
         """Bytes that are in no datagram yet."""
         if not self._closed:
             with self._guard:
-                return self._connection.get_send_buffer_size(stream)
+                return self._connection.get_send_buffer_size(PIPE)
         return 0
 
     def ping(self) -> None:
@@ -277,11 +278,12 @@ class Qh3Transport:
         """Translate qh3's events, and see whether the connection is over."""
         while (event := self._connection.next_event()) is not None:
             if isinstance(event, quic.StreamDataReceived):
-                self._events.append(StreamReceived(event.stream_id, event.data))
-                if event.end_stream:
-                    self._events.append(StreamBroken(event.stream_id))
+                if event.stream_id == PIPE and not event.end_stream:
+                    self._events.append(PipeReceived(event.data))
+                else:
+                    self._broke_the_rules()
             elif isinstance(event, quic.StreamReset | quic.StopSendingReceived):
-                self._events.append(StreamBroken(event.stream_id))
+                self._broke_the_rules()
             elif isinstance(event, quic.ConnectionIdIssued):
                 self._events.append(ConnectionIdIssued(event.connection_id))
             elif isinstance(event, quic.ConnectionIdRetired):
@@ -294,6 +296,15 @@ class Qh3Transport:
                 self._end()
         if not self._closed and (seen := self._connection.close_seen()) is not None:
             self._note_close(seen[0], by_peer=seen[1])
+
+    def _broke_the_rules(self) -> None:
+        """The peer used another stream, or ended the one there is."""
+        if not self._closed:
+            self._closed = True
+            reason = "a QUIC stream was opened or ended that should not be"
+            code = QuicErrorCode.PROTOCOL_VIOLATION
+            self._events.append(TransportClosed(code, reason, by_peer=False, is_application=False))
+            self._connection.close(error_code=code, frame_type=0, reason_phrase=reason)
 
     def _note_close(self, over: quic.ConnectionTerminated, *, by_peer: bool) -> None:
         if self._closed:

@@ -4,9 +4,8 @@
     server:  HANDSHAKING -> (the handshake is done) AUTHENTICATING -> (Auth is right) -> ESTABLISHED
     any state -> CLOSED (SessionClosed) -> ENDED (SessionEnded)
 
-QUIC keeps no order between streams, so what arrives on others before the client's Auth is held,
-within bounds a client that keeps to the rules cannot exceed, and nothing of it reaches the
-application before the signature is checked.
+Everything travels in the transport's one ordered pipe, and the client's Auth is the first thing in
+it: nothing else is looked at before the signature is checked.
 
 Transmits carry `VIRTUAL_ADDRESS`; the parent puts the address of the best path in its place.
 Transmits are made while they are polled, so that many small writes share packets.
@@ -18,9 +17,7 @@ from enum import Enum, auto
 
 from peerway.core.identity import NodeId, SecretKey
 from peerway.core.machine import Deadline, Event, Leaf, Output, Transmit, UdpAddress, WireError
-from peerway.core.quic import authentication, control
-from peerway.core.quic.admission import Admission
-from peerway.core.quic.control import Auth, ControlMessage, ControlReader, CreditWanted, Delivered, Grant
+from peerway.core.quic import authentication
 from peerway.core.quic.errors import APPLICATION_CODES, PeerViolation, SessionCode, StreamMisuse
 from peerway.core.quic.events import (
     ConnectionIdIssued,
@@ -35,13 +32,12 @@ from peerway.core.quic.events import (
     StreamStopped,
     StreamWritable,
 )
-from peerway.core.quic.lanes import CONTROL_STREAM
+from peerway.core.quic.frames import Auth, Frame, FrameReader, build
 from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.quic.streams import Streams
 from peerway.core.quic.transport import (
     HandshakeCompleted,
-    StreamBroken,
-    StreamReceived,
+    PipeReceived,
     StreamTransport,
     TransportClosed,
     TransportEnded,
@@ -66,7 +62,6 @@ __all__ = [
 VIRTUAL_ADDRESS = UdpAddress("192.0.2.1", 1)
 HANDSHAKE_TIMEOUT_S = 30.0
 TIMER_FLOOR_S = 0.001  # QUIC paces by the microsecond; waking that often would send packets one by one
-MAX_CONTROL_BACKLOG = 1 << 20  # a peer that takes streams but never control messages is cut off
 MAX_REASON_CHARACTERS = 256
 
 
@@ -95,10 +90,9 @@ class QuicSession(Leaf):
         self._is_client = is_client
         self._now = now
         self._dirty = True
-        self._control = ControlReader()
-        self._messages: dict[tuple[type[ControlMessage], int], ControlMessage] = {}
-        self._streams = Streams(transport, self._tell, self._emit, is_client=is_client)
-        self._admission = Admission(key.node_id, peer)
+        self._reader = FrameReader()
+        self._binding_secret = b""
+        self._streams = Streams(transport, self._emit, is_client=is_client)
         self._connection_ids: dict[bytes, None] = {}
         for connection_id in transport.connection_ids:
             self._issue(ConnectionIdIssued(connection_id))
@@ -241,28 +235,15 @@ class QuicSession(Leaf):
         )
 
     def _produce(self) -> None:
-        self._send_messages()
         if self.state is State.ESTABLISHED:
-            self._streams.feed()
-            self._send_messages()
+            try:
+                self._streams.feed()
+            except PeerViolation as violation:
+                self._violated(violation)
         groups = self._transport.transmits(self._now)
         self._transmits.extend(Transmit(group, VIRTUAL_ADDRESS) for group in groups)
         self._dirty = bool(groups)
         self._handle_events()
-
-    def _send_messages(self) -> None:
-        if not self._messages:
-            return
-        data = b"".join(control.build(message) for message in self._messages.values())
-        self._messages.clear()
-        self._transport.send(CONTROL_STREAM, data)
-        if self._transport.backlog(CONTROL_STREAM) > MAX_CONTROL_BACKLOG:
-            self._close(SessionCode.CONTROL_STALLED, "control messages are not taken")
-
-    def _tell(self, message: ControlMessage) -> None:
-        """A message for the peer; of several grants for a stream only the last is of use."""
-        if self.state is State.ESTABLISHED:
-            self._messages[type(message), getattr(message, "stream", 0)] = message
 
     def _emit(self, event: Event) -> None:
         if self.state is State.ESTABLISHED:
@@ -270,10 +251,8 @@ class QuicSession(Leaf):
 
     def _handle_events(self) -> None:
         while (event := self._transport.next_event()) is not None:
-            if isinstance(event, StreamReceived):
-                self._stream_received(event)
-            elif isinstance(event, StreamBroken):
-                self._close(SessionCode.PROTOCOL_VIOLATION, "a QUIC stream was ended")
+            if isinstance(event, PipeReceived):
+                self._pipe_received(event.data)
             elif isinstance(event, ConnectionIdIssued):
                 self._issue(event)
             elif isinstance(event, ConnectionIdRetired):
@@ -285,25 +264,28 @@ class QuicSession(Leaf):
             elif isinstance(event, TransportEnded):
                 self._end()
 
-    def _stream_received(self, event: StreamReceived) -> None:
+    def _pipe_received(self, data: bytes) -> None:
+        if self.state not in (State.AUTHENTICATING, State.ESTABLISHED):
+            return
         try:
-            if event.stream == CONTROL_STREAM:
-                self._control_received(event.data)
-            elif self.state is State.ESTABLISHED:
-                self._streams.received(event)
-            elif self.state is State.AUTHENTICATING:
-                self._admission.hold(event)
-        except PeerViolation as violation:
-            self._close(violation.code, violation.reason)
+            for frame in self._reader.feed(data):
+                if self.state is State.AUTHENTICATING:
+                    self._authenticate(frame)
+                else:
+                    self._streams.received(frame)
         except WireError as error:
-            self._close(SessionCode.PROTOCOL_VIOLATION, str(error))
+            self._violated(error)
+
+    def _violated(self, error: WireError) -> None:
+        code = error.code if isinstance(error, PeerViolation) else SessionCode.PROTOCOL_VIOLATION
+        self._close(code, str(error))
 
     # --- authentication
 
     def _handshake_completed(self) -> None:
         secret = self._transport.take_binding_secret()
         if not self._is_client:
-            self._admission.binding_secret = secret
+            self._binding_secret = secret
             self.state = State.AUTHENTICATING
             return
         shown = self._transport.peer_certificate_key()
@@ -312,40 +294,26 @@ class QuicSession(Leaf):
             wrong = f"the node that answered is not the one dialled: expected {self.peer}, got {got}"
             self._close(SessionCode.WRONG_SERVER_KEY, wrong, tell="not the node that was dialled")
             return
-        self._establish()
         signature = authentication.sign_client(self._key, self.peer, secret)
-        self._tell(Auth(self._key.node_id.public, signature))
+        self._transport.send(build(Auth(self._key.node_id.public, signature)))
+        self._establish()
 
     def _establish(self) -> None:
         self._timers.cancel("handshake")
         self.state = State.ESTABLISHED
         self._emit(SessionEstablished(self.peer))
 
-    def _control_received(self, data: bytes) -> None:
-        for message in self._control.feed(data):
-            if self.state is State.ESTABLISHED:
-                self._control_message(message)
-            elif self.state is State.AUTHENTICATING:
-                self._authenticate(message)
-
-    def _authenticate(self, message: ControlMessage) -> None:
-        held = self._admission.admit(message)
+    def _authenticate(self, frame: Frame) -> None:
+        if not isinstance(frame, Auth):
+            raise PeerViolation(SessionCode.NOT_AUTHENTICATED, "the client did not say who it is first")
+        client = NodeId(frame.client)
+        if client != self.peer:
+            reason = f"the client is {client}, not {self.peer} who announced itself"
+            raise PeerViolation(SessionCode.NOT_AUTHENTICATED, reason)
+        secret, self._binding_secret = self._binding_secret, b""
+        if not authentication.is_client(client, self._key.node_id, secret, frame.signature):
+            raise PeerViolation(SessionCode.NOT_AUTHENTICATED, f"the signature is not that of {client}")
         self._establish()
-        self._tell(control.Welcome())
-        for event in held:
-            self._stream_received(event)
-
-    def _control_message(self, message: ControlMessage) -> None:
-        if isinstance(message, Grant):
-            self._streams.granted(message)
-        elif isinstance(message, Delivered):
-            self._streams.delivered(message)
-        elif isinstance(message, CreditWanted):
-            self._streams.credit_wanted(message)
-        elif isinstance(message, control.Welcome) and self._is_client:
-            self._streams.welcomed()
-        else:
-            raise PeerViolation(SessionCode.PROTOCOL_VIOLATION, "a control message out of place")
 
     # --- the end
 
@@ -368,7 +336,6 @@ class QuicSession(Leaf):
             return
         self.state = State.CLOSED
         self._timers.cancel("handshake")
-        self._messages.clear()
         self._events.append(closed)
 
     def _end(self) -> None:

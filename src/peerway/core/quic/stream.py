@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from collections import deque
 from enum import Enum, auto
-from typing import TYPE_CHECKING
 
 from peerway.core.quic.credit import CreditPool, ReceiveCredit, SendCredit
 from peerway.core.quic.errors import StreamMisuse
-
-if TYPE_CHECKING:
-    from peerway.core.quic.lanes import Lane
+from peerway.core.quic.frames import Reset, Stop
 
 WHOLE_CHUNK_BYTES = 16 << 10  # chunks from this size up go without being joined with others
-JOINED_BYTES = 64 << 10  # what small chunks are joined to: the transport is slow with many small ones
+JOINED_BYTES = 64 << 10  # what small chunks are joined to
 WRITABLE_BELOW = 256 << 10
 
 
@@ -198,24 +195,28 @@ class Inbound:
 
 
 class Stream:
-    """Both directions of a stream, and the lane it has."""
+    """Both directions of a stream."""
 
-    __slots__ = ("by_peer", "inbound", "is_refused", "lane", "number", "outbound", "reset_code", "stop_code")
+    __slots__ = (
+        "by_peer",
+        "inbound",
+        "is_announced",
+        "is_live_of_peer",
+        "is_refused",
+        "number",
+        "outbound",
+        "unannounced",
+    )
 
     def __init__(self, number: int, pool: CreditPool, *, by_peer: bool) -> None:
         self.number = number
         self.by_peer = by_peer
+        self.is_announced = by_peer  # the peer knows of it
         self.is_refused = False  # the application never hears of it
+        self.is_live_of_peer = False  # the peer may fill memory with it
         self.outbound = Outbound()
         self.inbound = Inbound(pool)
-        self.lane: Lane | None = None  # None before it has one, and again when it needs none any more
-        self.reset_code: int | None = None  # to be passed on once there is a lane
-        self.stop_code: int | None = None
-
-    @property
-    def is_peers_and_live(self) -> bool:
-        """Whether the peer opened it and may fill memory with it."""
-        return self.by_peer and not self.is_refused and self.inbound.state is not InboundState.OVER
+        self.unannounced: list[Reset | Stop] = []  # what to tell the peer once it knows of the stream
 
     @property
     def is_over(self) -> bool:

@@ -1,9 +1,10 @@
 """The streams of one session: which there are, what they may send, and what the application hears.
 
-A stream is announced to the peer the moment it has a lane, before anything is written; without a
-free lane it waits. What is written waits here, and is fed to the transport as far as the stream's
-credit and a short backlog in the transport allow: bytes that wait here do not keep others waiting.
-Ours are numbered 2, 4, 6, ... on the client and 1, 3, 5, ... on the server.
+A stream is announced to the peer when it is opened, before anything is written, unless too many
+are open: then it waits its turn. What is written waits here. `feed` hands the transport's pipe a
+little more than it can send at once, stream after stream, so that a stream with much to say does
+not keep the others waiting. Ours are numbered 2, 4, 6, ... on the client and 1, 3, 5, ... on the
+server.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from collections import deque
 from collections.abc import Callable
 
 from peerway.core.machine import Event
-from peerway.core.quic.admission import EARLY_BYTES
-from peerway.core.quic.control import ControlMessage, CreditWanted, Delivered, Grant
 from peerway.core.quic.credit import CreditPool
 from peerway.core.quic.errors import PeerViolation, SessionCode, StreamCode, StreamMisuse, TooManyStreams
 from peerway.core.quic.events import (
@@ -24,57 +23,60 @@ from peerway.core.quic.events import (
     StreamStopped,
     StreamWritable,
 )
-from peerway.core.quic.lane import (
+from peerway.core.quic.frames import (
     APPLICATION,
-    DATA_HEADER_BYTES,
     MAX_DATA_BYTES,
+    CreditWanted,
+    Data,
+    Delivered,
     End,
-    LaneItem,
+    Frame,
+    Grant,
     Open,
     Reset,
     Stop,
+    StreamMessage,
     build,
     data_header,
 )
-from peerway.core.quic.lanes import Lane, Lanes
 from peerway.core.quic.stream import WHOLE_CHUNK_BYTES, InboundState, OutboundState, Stream
-from peerway.core.quic.transport import StreamReceived, StreamTransport
+from peerway.core.quic.transport import StreamTransport
 
-BACKLOG_BYTES = 1 << 20  # what the transport is fed ahead of the network, shared by the streams
-BACKLOG_BYTES_LEAST = 64 << 10  # a stream's share at least
+FEED_BYTES_LEAST = 32 << 10
+FEED_BYTES_MOST = 1 << 20
+TURN_BYTES = 16 << 10  # what a stream sends before it is another's turn
+MAX_OPEN_STREAMS = 128  # ours that are not over; further ones wait to be announced
 MAX_PEER_STREAMS = 256  # the peer's, with something unread or to come; further ones are refused
 MAX_STREAMS = 4096  # in all, those included that only wait for `Delivered`
-MAX_WAITING_STREAMS = 1024  # opened while no lane was free
+MAX_WAITING_STREAMS = 1024
+MAX_MESSAGES = 16_384  # a peer that causes messages and takes none is cut off
 
 
 class Streams:
-    """The table. `tell` takes messages for the peer, `emit` events for the owner."""
+    """The table. `emit` takes events for the owner."""
 
-    def __init__(
-        self,
-        transport: StreamTransport,
-        tell: Callable[[ControlMessage], None],
-        emit: Callable[[Event], None],
-        *,
-        is_client: bool,
-    ) -> None:
+    def __init__(self, transport: StreamTransport, emit: Callable[[Event], None], *, is_client: bool) -> None:
         self._transport = transport
-        self._tell = tell
         self._emit = emit
         self._next_number = 2 if is_client else 1
-        self._lanes = Lanes(transport, is_client=is_client)
         self._streams: dict[int, Stream] = {}
+        self._open_of_ours = 0
+        self._live_of_peer = 0
         self._pool = CreditPool()
+        self._messages: dict[tuple[type[StreamMessage], int], StreamMessage] = {}
         self._sending: dict[int, Stream] = {}
         self._waiting: deque[Stream] = deque()
-        self._early: int | None = EARLY_BYTES if is_client else None
-        self._fresh = False
-        self._refill_below = 0
+        self._appetite = FEED_BYTES_LEAST
+        self._was_filled = False
+
+    def __len__(self) -> int:
+        """How many streams are not quite over."""
+        return len(self._streams)
 
     # --- for the application
 
     def open(self) -> int:
-        """A new stream; `TooManyStreams` when too many are open or wait for a lane."""
+        """A new stream; `TooManyStreams` when too many are open or wait for their turn."""
         if len(self._streams) >= MAX_STREAMS or len(self._waiting) >= MAX_WAITING_STREAMS:
             raise TooManyStreams(
                 f"{len(self._streams)} streams are open and {len(self._waiting)} wait: close some first"
@@ -114,7 +116,7 @@ class Streams:
         granted = inbound.credit.consume(len(data))
         if granted is not None and inbound.state is InboundState.OPEN:
             self._tell(Grant(number, granted))
-        self._forget_if_over(stream)
+        self._account(stream)
         return data
 
     def at_eof(self, number: int) -> bool:
@@ -137,7 +139,7 @@ class Streams:
         stream = self._streams.get(number)
         if stream is not None and stream.outbound.state is not OutboundState.OVER:
             self._give_up_sending(stream, code)
-            self._forget_if_over(stream)
+            self._account(stream)
 
     def stop(self, number: int, code: int) -> None:
         """Give up reading; what is unread is dropped and the peer asked to send no more."""
@@ -146,218 +148,221 @@ class Streams:
             return
         if stream.inbound.state is InboundState.FINISHED:
             stream.inbound.over()
-            self._forget_if_over(stream)
+            self._account(stream)
         elif stream.inbound.state is InboundState.OPEN:
             stream.inbound.discard()
-            stream.stop_code = code
-            self._send_stop(stream)
+            self._tell_of(stream, Stop(number, code))
 
     # --- for the session: what came from the peer
 
-    def received(self, event: StreamReceived) -> None:
-        """The next bytes of a lane; `WireError` when they break the rules."""
-        lane = self._lanes.of(event.stream)
-        for item in lane.reader.feed(event.data):
-            self._handle(lane, item)
+    def received(self, frame: Frame) -> None:
+        """The next frame; `PeerViolation` when it breaks the rules."""
+        if isinstance(frame, Data):
+            self._data(frame)
+        elif isinstance(frame, Open):
+            self._opened(frame)
+        elif isinstance(frame, End | Reset):
+            self._finished(frame)
+        elif isinstance(frame, Stop):
+            self._stop_requested(frame)
+        elif isinstance(frame, Grant):
+            self._granted(frame)
+        elif isinstance(frame, CreditWanted):
+            self._credit_wanted(frame)
+        elif isinstance(frame, Delivered):
+            self._delivered(frame)
+        else:
+            raise _violation("a message out of place")
 
-    def granted(self, grant: Grant) -> None:
-        """The peer's application has read."""
-        stream = self._streams.get(grant.stream)
-        if stream is not None and stream.outbound.credit.raise_to(grant.limit):
+    # --- for the session: what goes to the peer
+
+    def feed(self) -> None:
+        """Hand the transport what it can send now, and a little more. Call it again after it did.
+
+        `PeerViolation` when the peer makes us say more and more and takes none of it.
+        """
+        if len(self._messages) > MAX_MESSAGES:
+            raise PeerViolation(SessionCode.CONTROL_STALLED, "messages are not taken")
+        while self._waiting and self._open_of_ours < MAX_OPEN_STREAMS:
+            self._announce(self._waiting.popleft())
+        backlog = self._transport.backlog()
+        self._adapt(backlog)
+        if backlog < FEED_BYTES_LEAST:
+            self._send_messages()
+        room = self._appetite - backlog
+        while room > 0 and self._sending:
+            number = next(iter(self._sending))
+            stream = self._sending.pop(number)
+            room -= self._send_some(stream, min(room, TURN_BYTES) if self._sending else room)
+            self._want_to_send(stream)
+        self._was_filled = room <= 0
+
+    def _adapt(self, backlog: int) -> None:
+        """Next time twice what the transport took of the last feed: more while it takes everything."""
+        wanted = 2 * (self._appetite - backlog) if self._was_filled else 0
+        self._appetite = min(max(wanted, FEED_BYTES_LEAST), FEED_BYTES_MOST)
+
+    def _announce(self, stream: Stream) -> None:
+        stream.is_announced = True
+        self._open_of_ours += 1
+        self._transport.send(build(Open(stream.number)))
+        for message in stream.unannounced:
+            self._tell(message)
+        stream.unannounced.clear()
+        self._want_to_send(stream)
+
+    def _send_messages(self) -> None:
+        if self._messages:
+            self._transport.send(b"".join(build(message) for message in self._messages.values()))
+            self._messages.clear()
+
+    def _send_some(self, stream: Stream, limit: int) -> int:
+        """A turn of `stream`: about `limit` bytes, and its end if that is all. Bytes that were sent."""
+        outbound = stream.outbound
+        room = limit = min(limit, outbound.credit.remaining)
+        while room > 0 and outbound.queued:
+            data = outbound.take(min(room, MAX_DATA_BYTES))
+            room -= len(data)
+            outbound.credit.spend(len(data))
+            self._send_data(stream.number, data)
+        if outbound.state is OutboundState.ENDING and not outbound.queued:
+            outbound.state = OutboundState.SENT
+            self._transport.send(build(End(stream.number)))
+        if outbound.fell_short():
+            self._emit(StreamWritable(stream.number))
+        return limit - room
+
+    def _send_data(self, number: int, data: bytes | memoryview) -> None:
+        header = data_header(number, len(data))
+        if len(data) < WHOLE_CHUNK_BYTES:
+            self._transport.send(header + data)
+        else:
+            self._transport.send(header)
+            self._transport.send(data)
+
+    def _tell(self, message: StreamMessage) -> None:
+        """A message for the peer; of several of a kind for a stream only the last is of use."""
+        self._messages[type(message), message.stream] = message
+
+    def _tell_of(self, stream: Stream, message: Reset | Stop) -> None:
+        """The same for a stream the peer may not know of yet."""
+        if stream.is_announced:
+            self._tell(message)
+        else:
+            stream.unannounced.append(message)
+
+    def _want_to_send(self, stream: Stream) -> None:
+        outbound = stream.outbound
+        if stream.is_announced and outbound.wants_to_send:
+            if outbound.credit.remaining or not outbound.queued:
+                self._sending[stream.number] = stream
+            if outbound.credit.should_ask(outbound.queued):
+                self._tell(CreditWanted(stream.number))
+
+    # --- inside: frames
+
+    def _data(self, frame: Data) -> None:
+        if self._with_open_inbound(frame.stream).inbound.receive(frame.data):
+            self._emit(StreamReadable(frame.stream))
+
+    def _finished(self, frame: End | Reset) -> None:
+        stream = self._with_open_inbound(frame.stream)
+        inbound = stream.inbound
+        was_open = inbound.state is InboundState.OPEN
+        if isinstance(frame, Reset):
+            inbound.over()
+            if was_open:
+                self._emit(StreamReset(frame.stream, frame.code))
+        else:
+            inbound.finish()
+            self._tell(Delivered(frame.stream))
+            if was_open and not inbound.unread:
+                self._emit(StreamReadable(frame.stream))
+        self._account(stream)
+
+    def _with_open_inbound(self, number: int) -> Stream:
+        stream = self._streams.get(number)
+        if stream is None or stream.inbound.state in (InboundState.FINISHED, InboundState.OVER):
+            raise _violation("something came for a stream that is not open")
+        return stream
+
+    def _opened(self, frame: Open) -> None:
+        number = frame.stream
+        if number % 2 == self._next_number % 2 or number in self._streams:
+            raise _violation("a stream was opened under a number that is not free")
+        stream = Stream(number, self._pool, by_peer=True)
+        if frame.kind != APPLICATION:
+            self._refuse(stream, StreamCode.UNKNOWN_TYPE)
+        elif self._live_of_peer >= MAX_PEER_STREAMS or len(self._streams) >= MAX_STREAMS:
+            self._refuse(stream, StreamCode.REFUSED)
+        else:
+            stream.is_live_of_peer = True
+            self._live_of_peer += 1
+            self._emit(StreamOpened(number))
+        self._streams[number] = stream
+
+    def _refuse(self, stream: Stream, code: StreamCode) -> None:
+        if len(self._streams) >= 2 * MAX_STREAMS:
+            raise _violation("streams are opened on and on")
+        stream.is_refused = True
+        stream.inbound.discard()
+        stream.outbound.abort()
+        self._tell(Stop(stream.number, code))
+        self._tell(Reset(stream.number, code))
+
+    def _stop_requested(self, frame: Stop) -> None:
+        stream = self._streams.get(frame.stream)
+        if stream is None or stream.outbound.state is OutboundState.OVER:
+            return
+        self._give_up_sending(stream, frame.code)
+        self._emit(StreamStopped(stream.number, frame.code))
+        self._account(stream)
+
+    def _granted(self, frame: Grant) -> None:
+        stream = self._streams.get(frame.stream)
+        if stream is not None and stream.outbound.credit.raise_to(frame.limit):
             self._want_to_send(stream)
 
-    def credit_wanted(self, message: CreditWanted) -> None:
-        """The peer has more to send than it may."""
-        stream = self._streams.get(message.stream)
+    def _credit_wanted(self, frame: CreditWanted) -> None:
+        stream = self._streams.get(frame.stream)
         if stream is None or stream.inbound.state is not InboundState.OPEN:
             return
         limit = stream.inbound.credit.ask()
         if limit is not None:
-            self._tell(Grant(message.stream, limit))
+            self._tell(Grant(frame.stream, limit))
 
-    def delivered(self, message: Delivered) -> None:
-        """The peer has everything of a stream."""
-        stream = self._streams.get(message.stream)
+    def _delivered(self, frame: Delivered) -> None:
+        stream = self._streams.get(frame.stream)
         if stream is None or stream.outbound.state is OutboundState.OVER:
             return
         if stream.outbound.state is not OutboundState.SENT:
             raise _violation("a stream was confirmed before its end")
         stream.outbound.state = OutboundState.OVER
-        self._emit(StreamWritable(message.stream))
-        self._forget_if_over(stream)
-
-    def welcomed(self) -> None:
-        """The server knows us: no more holding back."""
-        self._early = None
-        self._fresh = True
-
-    # --- for the session: what goes to the peer
-
-    def feed(self) -> None:
-        """Hand the transport what it should have now."""
-        while self._waiting and self._lanes.is_one_free and (self._early is None or self._early > 0):
-            self._announce(self._waiting.popleft())
-        if not self._sending or (not self._fresh and self._transport.backlog() > self._refill_below):
-            return
-        self._fresh = False
-        share = max(BACKLOG_BYTES // len(self._sending), BACKLOG_BYTES_LEAST)
-        for stream in list(self._sending.values()):
-            if stream.lane is not None:
-                self._feed_one(stream, stream.lane, share)
-        self._refill_below = self._transport.backlog() // 2
-
-    def _announce(self, stream: Stream) -> None:
-        stream.lane = self._lanes.take(stream)
-        self._send(stream.lane, build(Open(stream.number)))
-        if stream.reset_code is not None:
-            self._finish_lane(stream, Reset(stream.reset_code))
-        self._send_stop(stream)
-        self._want_to_send(stream)
-
-    def _feed_one(self, stream: Stream, lane: Lane, share: int) -> None:
-        outbound = stream.outbound
-        room = min(share - self._transport.backlog(lane.number), outbound.credit.remaining)
-        if self._early is not None:
-            room = min(room, self._early - DATA_HEADER_BYTES)
-        while room > 0 and outbound.queued:
-            data = outbound.take(min(room, MAX_DATA_BYTES))
-            room -= len(data)
-            outbound.credit.spend(len(data))
-            self._send_data(lane, data)
-        if outbound.state is OutboundState.ENDING and not outbound.queued:
-            outbound.state = OutboundState.SENT
-            self._finish_lane(stream, End())
-        if outbound.credit.should_ask(outbound.queued):
-            self._tell(CreditWanted(stream.number))
-        if outbound.fell_short():
-            self._emit(StreamWritable(stream.number))
-        if not outbound.wants_to_send or not outbound.credit.remaining:
-            del self._sending[stream.number]
-
-    def _send_data(self, lane: Lane, data: bytes | memoryview) -> None:
-        header = data_header(len(data))
-        if len(data) < WHOLE_CHUNK_BYTES:
-            self._send(lane, header + data)
-        else:
-            self._send(lane, header)
-            self._send(lane, data)
-
-    def _send(self, lane: Lane, data: bytes | memoryview) -> None:
-        if self._early is not None:
-            self._early -= len(data)
-        self._transport.send(lane.number, data)
-
-    def _finish_lane(self, stream: Stream, how: End | Reset) -> None:
-        """The last of ours in the stream's lane; without a lane it goes when there is one."""
-        if stream.lane is None:
-            stream.reset_code = how.code if isinstance(how, Reset) else None
-        elif not stream.lane.outbound_over:
-            self._send(stream.lane, build(how))
-            stream.lane.outbound_over = True
-            self._leave_if_over(stream, stream.lane)
-
-    def _send_stop(self, stream: Stream) -> None:
-        if stream.lane is not None and stream.stop_code is not None:
-            self._send(stream.lane, build(Stop(stream.number, stream.stop_code)))
-
-    def _want_to_send(self, stream: Stream) -> None:
-        outbound = stream.outbound
-        if stream.lane is not None and outbound.wants_to_send:
-            if outbound.credit.remaining or not outbound.queued:
-                self._sending[stream.number] = stream
-                self._fresh = True
-            elif outbound.credit.should_ask(outbound.queued):
-                self._tell(CreditWanted(stream.number))
-
-    # --- inside: what came in a lane
-
-    def _handle(self, lane: Lane, item: LaneItem) -> None:
-        stream = lane.stream
-        if isinstance(item, Open):
-            self._opened(lane, item)
-        elif isinstance(item, Stop):
-            self._stop_requested(item)
-        elif stream is None or lane.inbound_over:
-            raise _violation("something came in a lane outside a stream")
-        elif isinstance(item, bytes):
-            if stream.inbound.receive(item):
-                self._emit(StreamReadable(stream.number))
-        else:
-            lane.inbound_over = True
-            if isinstance(item, End):
-                self._ended(stream)
-            else:
-                self._was_reset(stream, item.code)
-            self._leave_if_over(stream, lane)
-            self._forget_if_over(stream)
-
-    def _opened(self, lane: Lane, item: Open) -> None:
-        is_theirs = item.number % 2 != self._next_number % 2
-        if lane.is_ours or lane.stream is not None or not is_theirs or item.number in self._streams:
-            raise _violation("a stream was opened where there is one")
-        stream = Stream(item.number, self._pool, by_peer=True)
-        stream.lane = lane
-        lane.occupy(stream)
-        if item.kind != APPLICATION:
-            self._refuse(stream, StreamCode.UNKNOWN_TYPE)
-        elif self._is_full():
-            self._refuse(stream, StreamCode.REFUSED)
-        else:
-            self._emit(StreamOpened(stream.number))
-        self._streams[stream.number] = stream
-
-    def _is_full(self) -> bool:
-        if len(self._streams) >= MAX_STREAMS:
-            return True
-        return sum(stream.is_peers_and_live for stream in self._streams.values()) >= MAX_PEER_STREAMS
-
-    def _refuse(self, stream: Stream, code: StreamCode) -> None:
-        stream.is_refused = True
-        stream.inbound.discard()
-        stream.outbound.abort()
-        stream.stop_code = code
-        self._send_stop(stream)
-        self._finish_lane(stream, Reset(code))
-
-    def _ended(self, stream: Stream) -> None:
-        was_open = stream.inbound.state is InboundState.OPEN
-        stream.inbound.finish()
-        self._tell(Delivered(stream.number))
-        if was_open and not stream.inbound.unread:
-            self._emit(StreamReadable(stream.number))
-
-    def _was_reset(self, stream: Stream, code: int) -> None:
-        was_open = stream.inbound.state is InboundState.OPEN
-        stream.inbound.over()
-        if was_open:
-            self._emit(StreamReset(stream.number, code))
-
-    def _stop_requested(self, item: Stop) -> None:
-        stream = self._streams.get(item.number)
-        if stream is None or stream.outbound.state is OutboundState.OVER:
-            return
-        self._give_up_sending(stream, item.code)
-        self._emit(StreamStopped(stream.number, item.code))
-        self._forget_if_over(stream)
+        self._emit(StreamWritable(frame.stream))
+        self._account(stream)
 
     # --- inside: the end of a stream
 
     def _give_up_sending(self, stream: Stream, code: int) -> None:
+        has_ended = stream.outbound.state is OutboundState.SENT
         stream.outbound.abort()
         self._sending.pop(stream.number, None)
-        self._finish_lane(stream, Reset(code))
+        if not has_ended:
+            self._tell_of(stream, Reset(stream.number, code))
         self._emit(StreamWritable(stream.number))
 
-    def _leave_if_over(self, stream: Stream, lane: Lane) -> None:
-        self._lanes.free_if_over(lane)
-        if lane.stream is not stream:
-            stream.lane = None
-
-    def _forget_if_over(self, stream: Stream) -> None:
-        if stream.is_over and stream.number in self._streams:
-            del self._streams[stream.number]
-            if not stream.is_refused:
-                self._emit(StreamClosed(stream.number))
+    def _account(self, stream: Stream) -> None:
+        """A direction of the stream may be over: what is over counts no more."""
+        if stream.is_live_of_peer and stream.inbound.state is InboundState.OVER:
+            stream.is_live_of_peer = False
+            self._live_of_peer -= 1
+        if not stream.is_over or stream.number not in self._streams:
+            return
+        del self._streams[stream.number]
+        if not stream.by_peer:
+            self._open_of_ours -= 1
+        if not stream.is_refused:
+            self._emit(StreamClosed(stream.number))
 
 
 def _violation(reason: str) -> PeerViolation:

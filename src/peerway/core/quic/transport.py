@@ -1,10 +1,8 @@
 """The seam: what the session stands on. QUIC in production, something deterministic in a simulator.
 
-A transport is a secure connection that carries many reliable streams over datagrams. Streams are
-numbered as in QUIC (RFC 9000 2.1: the client's 0, 4, 8, ..., the server's 1, 5, 9, ...), have two
-directions, come into being with the first `send`, in order, and last as long as the transport: the
-session never ends or resets one. After every input the owner takes `transmits(now)` and
-`next_event()` until there is nothing more, and looks at `deadline()`.
+A transport is a secure, reliable pipe: an ordered stream of bytes each way, carried by datagrams.
+The session lays its streams in that one pipe. After every input the owner takes `transmits(now)`
+and `next_event()` until there is nothing more, and looks at `deadline()`.
 
 Nothing a peer sends raises here: it is counted in `drops`, or the transport ends with
 `TransportClosed`.
@@ -29,18 +27,10 @@ class HandshakeCompleted(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class StreamReceived(Event):
-    """The next bytes of a stream, in order."""
+class PipeReceived(Event):
+    """The next bytes of the pipe, in order."""
 
-    stream: int
     data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class StreamBroken(Event):
-    """The peer ended, reset or stopped a stream, which no session does."""
-
-    stream: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +49,7 @@ class TransportEnded(Event):
 
 
 class StreamTransport(Protocol):
-    """A secure connection that carries streams over datagrams."""
+    """A secure, reliable pipe over datagrams."""
 
     drops: Counter[str]
 
@@ -70,10 +60,6 @@ class StreamTransport(Protocol):
     @property
     def connection_ids(self) -> tuple[bytes, ...]:
         """Those we answer to from the start; others come and go by events."""
-
-    @property
-    def stream_limit(self) -> int:
-        """How many streams we may open."""
 
     def receive(self, data: bytes, segment_size: int, now: float) -> None:
         """A datagram, or several of `segment_size` bytes each (0: one) and a last shorter one."""
@@ -90,11 +76,11 @@ class StreamTransport(Protocol):
     def next_event(self) -> Event | None:
         """The next of this module's events, or `ConnectionIdIssued` or `ConnectionIdRetired`."""
 
-    def send(self, stream: int, data: bytes | memoryview) -> None:
-        """Append to a stream; the bytes are copied."""
+    def send(self, data: bytes | memoryview) -> None:
+        """Append to the pipe; the bytes are copied. The client speaks first."""
 
-    def backlog(self, stream: int | None = None) -> int:
-        """Bytes given to `send` and never yet put in a datagram; of one stream or of all."""
+    def backlog(self) -> int:
+        """Bytes given to `send` and never yet put in a datagram."""
 
     def ping(self) -> None:
         """Send something that must be acknowledged, at once, whatever back-off is in force."""
