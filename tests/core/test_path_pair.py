@@ -160,7 +160,7 @@ def test_silence_makes_a_doubt_and_then_a_loss():
             elif isinstance(event, PathLost):
                 lost_at = bench.now - start
     assert 0.25 <= doubted_at <= 0.6
-    assert doubted_at < lost_at <= 2.0
+    assert doubted_at < lost_at <= 3.0
     assert bench.pair.state is PairState.PROBING
 
 
@@ -186,7 +186,7 @@ def test_a_lossy_path_is_not_doubted_for_what_chance_explains():
 def test_a_path_that_lets_only_small_packets_through_is_doubted():
     bench = Bench()
     bench.prove()
-    for _ in range(200):
+    for _ in range(400):
         bench.run_until(bench.now + 0.01)
         for counter, message in bench.sent():
             if isinstance(message, Ping) and message.size < 1000:

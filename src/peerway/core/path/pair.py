@@ -42,6 +42,7 @@ RTT_WINDOW_S = 15.0
 STALE_S = 10.0  # the shortest time after which NATs are known to forget a quiet mapping
 CHANCE_OF_FALSE_DOUBT = 0.001
 DOUBT_MISSES_MIN, DOUBT_MISSES_MAX = 3, 30
+LOST_MISSES_MIN = 20  # data has moved at the doubt already: giving the path up is in no hurry
 LOSS_GAIN = 1 / 16
 LOSS_INITIAL, LOSS_FLOOR = 0.02, 0.005
 MAX_OUTSTANDING = 16
@@ -234,6 +235,9 @@ class Pair(Leaf):
             return
         self.answered_at = now
         self.rtt.sample(now - sent.sent_at, now)
+        if self.state is PairState.PROBING and self._answered:
+            # before the first answer a ping may have met a closed firewall; after it, loss is loss
+            self._misses += sum(other.sent_at < sent.sent_at for other in self._outstanding.values())
         self._count_loss()
         self._in_a_row += 1
         if not self._answered:
@@ -347,7 +351,7 @@ class Pair(Leaf):
         enough = misses_for_doubt(self.loss)
         if self.state is PairState.PROVEN and self._misses >= enough:
             self._doubt(f"{self._misses} answers in a row stayed out")
-        if self._misses >= 3 * enough:
+        if self._misses >= max(3 * enough, LOST_MISSES_MIN):
             self.lose(f"{self._misses} answers in a row stayed out", now)
             return
         self._transmit(self._watch_ping(), now)
