@@ -1,9 +1,11 @@
 """Every fault does what it says to real packets, and can be undone."""
 
 import asyncio
+import os
 
 import pytest
 
+from peerway.lab.delay import TUN
 from peerway.lab.faults import Faults
 from peerway.lab.laboratory import Laboratory
 from peerway.lab.messages import Done
@@ -23,6 +25,8 @@ from peerway.lab.sockets import (
 from peerway.lab.topology import SERVER, SERVER_IPS, Topology, hub_and_spoke, pair, two_interfaces
 
 pytestmark = pytest.mark.lab
+
+needs_tun = pytest.mark.skipif(not os.access(TUN, os.R_OK | os.W_OK), reason=f"cannot open {TUN}")
 
 REFLECTORS = tuple((ip, REFLECTOR_PORT) for ip in SERVER_IPS)
 ECHO = (SERVER_IPS[0], 8080)
@@ -184,6 +188,7 @@ def test_an_unplugged_device_comes_back_with_its_routes():
     assert in_lab(two_interfaces(), scenario) == (("11.3.0.2", 4000), ("11.1.0.2", 4000))
 
 
+@needs_tun
 def test_delay_adds_to_every_packet_both_ways():
     async def scenario(lab, faults):
         await faults.delay("left", 50)
@@ -198,6 +203,7 @@ def test_delay_adds_to_every_packet_both_ways():
     assert echoed.ms >= 200  # a handshake and an exchange over 100 ms there and back
 
 
+@needs_tun
 def test_a_packet_whose_ttl_dies_in_the_core_does_so_with_delay_too():
     async def scenario(lab, faults):
         await faults.delay("left", 5)

@@ -29,15 +29,21 @@ def namespaces(pids: list[int]) -> set[str]:
     return {os.readlink(f"/proc/{pid}/ns/{kind}") for pid in pids for kind in ("net", "mnt", "pid")}
 
 
-def all_namespaces() -> set[str]:
+def started_at(process: Path) -> float:
+    ticks = int(process.joinpath("stat").read_text().rpartition(")")[2].split()[19])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def still_held(namespaces: set[str], killed_at: float) -> set[str]:
+    """Those of the namespaces that a process from before the kill is in: the kernel uses numbers again."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
-        for kind in ("net", "mnt", "pid"):
-            try:
-                found.add(os.readlink(process / "ns" / kind))
-            except OSError:
-                continue
-    return found
+        try:
+            if started_at(process) <= killed_at:
+                found |= {os.readlink(process / "ns" / kind) for kind in ("net", "mnt", "pid")}
+        except OSError:
+            continue
+    return found & namespaces
 
 
 def alive(pids: list[int]) -> list[int]:
@@ -45,9 +51,10 @@ def alive(pids: list[int]) -> list[int]:
 
 
 def wait_until_gone(pids: list[int], theirs: set[str]) -> None:
-    until = time.monotonic() + 5
-    while alive(pids) or theirs & all_namespaces():
-        assert time.monotonic() < until, (alive(pids), theirs & all_namespaces())
+    killed_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+    until = time.monotonic() + 10
+    while alive(pids) or still_held(theirs, killed_at):
+        assert time.monotonic() < until, (alive(pids), still_held(theirs, killed_at))
         time.sleep(0.02)
 
 

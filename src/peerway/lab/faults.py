@@ -8,13 +8,14 @@ in the forward hook: in the output hook they would make `send` fail.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 
-from peerway.lab.delay import Delay
+from peerway.lab.delay import TUN, Delay
 from peerway.lab.kinds import UDP_STREAM_TIMEOUT_S
-from peerway.lab.laboratory import Laboratory
+from peerway.lab.laboratory import Laboratory, LabUnavailable
 from peerway.lab.messages import Done
 from peerway.lab.namespaces import addresses_of
 from peerway.lab.rules import forgetting, kind_rules
@@ -137,8 +138,12 @@ class Faults:
     async def delay(self, home: str, milliseconds: float) -> None:
         """Hold every packet on a home's access line for this long, each way. Once per home.
 
-        LabError where /dev/net/tun may not be opened.
+        LabUnavailable where the TUN device may not be opened.
         """
+        if not os.access(TUN, os.R_OK | os.W_OK):
+            raise LabUnavailable(
+                f"delay needs to open {TUN}: run as root, or let this user read and write it"
+            )
         line = self._home(home)
         order = Delay(f"delay-{line.number}", f"to-{line.number}", line.prefix, milliseconds / 1000)
         await self._lab.order(line.core, order, Done)

@@ -1,11 +1,13 @@
 """The matrix: every kind of router against every other, run after run, with what came of it.
 
-Cells are independent labs, one after the other, so that times measured in one are not of
-another's making. Every run has fresh nodes and routers that remember nothing.
+All cells share one lab, with a home of every kind on the left and on the right, and are run
+one after the other, so that times measured in one are not of another's making. Every run
+has fresh nodes and routers that remember nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import AsyncIterator, Sequence
 
@@ -14,7 +16,7 @@ from peerway.lab.kinds import KINDS, MATRIX_KINDS, SAME_LAN, expected
 from peerway.lab.laboratory import Laboratory
 from peerway.lab.meeting import Meeting
 from peerway.lab.record import RunRecord
-from peerway.lab.topology import SERVER, pair
+from peerway.lab.topology import gallery, pair
 
 Cell = tuple[str, str]
 
@@ -58,13 +60,16 @@ async def run_matrix(
     `seed` and the numbers after it name the runs. Close the iterator (`contextlib.aclosing`)
     when leaving it early. Raises `LabUnavailable` where there can be no lab.
     """
-    for left, right in cells:
-        async with Laboratory(pair(left, right)) as lab:
-            meeting = Meeting(lab)
-            await lab.start_workers(SERVER, *lab.topology.hosts)
-            await meeting.serve()
-            await meeting.warm_up("left", "right")
-            await meeting.faults.set_loss(loss)
+    crossing = dict.fromkeys(kind for cell in cells if SAME_LAN not in cell for kind in cell)
+    async with contextlib.AsyncExitStack() as stack:
+        grounds: dict[bool, _Ground] = {}
+        for left, right in cells:
+            same_lan = left == SAME_LAN
+            if same_lan not in grounds:
+                topology = pair(SAME_LAN, SAME_LAN) if same_lan else gallery(tuple(crossing), copies=2)
+                grounds[same_lan] = _Ground(await stack.enter_async_context(Laboratory(topology)))
+            hosts = ("left", "right") if same_lan else (f"{left}-1", f"{right}-2")
+            await grounds[same_lan].prepare(hosts, loss)
             for run in range(runs):
                 blank = RunRecord(
                     "lab",
@@ -79,4 +84,24 @@ async def run_matrix(
                     seed + run,
                     loss,
                 )
-                yield await meeting.record(blank)
+                yield await grounds[same_lan].meeting.record(blank, *hosts)
+
+
+class _Ground:
+    """A lab with a home of every kind on both sides, whose server and interpreters live through all cells."""
+
+    def __init__(self, lab: Laboratory) -> None:
+        self.meeting = Meeting(lab)
+        self._warm: set[str] = set()
+
+    async def prepare(self, hosts: tuple[str, str], loss: int) -> None:
+        """Make two hosts ready to meet, over lines that lose so much."""
+        lab, faults = self.meeting.lab, self.meeting.faults
+        routers = [router for host in hosts for router in lab.topology.home_of(host).routers]
+        if not self._warm:
+            await self.meeting.serve()
+        if not self._warm.issuperset(hosts):
+            await faults.set_loss(0, *routers)
+            await self.meeting.warm_up(*hosts)
+            self._warm.update(hosts)
+        await faults.set_loss(loss, *routers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, replace
 
 from peerway.lab.faults import Faults
@@ -99,17 +100,21 @@ class Meeting:
         return (await self.lab.order(met.dialler, Tell(met.acceptor_id), Told)).lines
 
     async def warm_up(self, left: str, right: str) -> None:
-        """Meet once for nothing: the first meeting of an interpreter pays for imports and caches."""
-        await self.meet(left, right)
-        await asyncio.gather(self.close(left), self.close(right))
+        """Meet once for nothing: the first meeting of an interpreter pays for imports and caches.
 
-    async def record(self, record: RunRecord, left: str = "left", right: str = "right") -> RunRecord:
+        What goes wrong will go wrong again in the runs, and be told there.
+        """
+        with contextlib.suppress(LabError, TimeoutError):
+            await self.meet(left, right)
+            await asyncio.gather(self.close(left), self.close(right))
+
+    async def record(self, record: RunRecord, left: str, right: str) -> RunRecord:
         """Run once: routers forget, fresh nodes meet, bytes are compared. Fills in `record`.
 
         Never raises for what nodes do: that is an outcome, `failed`, with its reason.
         """
         try:
-            await self.faults.reboot()
+            await self.faults.reboot(*self._routers(left), *self._routers(right))
             record = await self._run(record, await self.meet(left, right))
         except (LabError, TimeoutError) as error:
             record = replace(record, outcome="failed", reason=str(error) or "it took too long")
@@ -119,6 +124,9 @@ class Meeting:
             await asyncio.gather(self.lab.kill_worker(left), self.lab.kill_worker(right))
             return replace(record, outcome="failed", reason=record.reason or f"closing: {error}")
         return replace(record, probes_sent=sum(end.probes_sent for end in closed))
+
+    def _routers(self, host: str) -> tuple[str, ...]:
+        return self.lab.topology.home_of(host).routers
 
     async def _run(self, record: RunRecord, met: Met) -> RunRecord:
         ends = await self.paths(met, "direct", PROBING_S)

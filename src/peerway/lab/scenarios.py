@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from peerway.lab.kinds import expected
-from peerway.lab.laboratory import Laboratory
+from peerway.lab.laboratory import LabError, Laboratory
 from peerway.lab.matrix import parse_cell
 from peerway.lab.meeting import COMPARED_BYTES, PROBING_S, Meeting, Met
 from peerway.lab.topology import (
@@ -69,17 +69,21 @@ def topology_of(name: str) -> Topology:
 
 
 async def run_scenario(name: str) -> AsyncIterator[Step]:
-    """Tell the story, step by step. Close the iterator (`contextlib.aclosing`) when leaving early.
+    """Tell the story, step by step; it ends early with a failed step where a node does not do its part.
 
-    Raises `LabUnavailable` where there can be no lab, CellError for an unknown name.
+    Close the iterator (`contextlib.aclosing`) when leaving it early. Raises `LabUnavailable`
+    where there can be no lab, CellError for an unknown name.
     """
     told = scenario(name)
     async with Laboratory(told.topology()) as lab:
         meeting = Meeting(lab)
         await lab.start_workers(SERVER, *lab.topology.hosts)
         await meeting.serve()
-        async for step in told.story(meeting):
-            yield step
+        try:
+            async for step in told.story(meeting):
+                yield step
+        except (LabError, TimeoutError) as error:
+            yield Step(str(error) or "it took too long", False)
 
 
 async def _become(meeting: Meeting, met: Met, kind: str, patience_s: float) -> Step:
@@ -131,10 +135,13 @@ async def _carry_through(
 ) -> AsyncIterator[Step]:
     """Let something happen a second into a transfer; every byte must arrive, soon enough."""
     transfer = asyncio.create_task(_carry(meeting, met, seconds))
-    await asyncio.sleep(1.0)
-    await fault
-    yield Step(text)
-    yield await transfer
+    try:
+        await asyncio.sleep(1.0)
+        await fault
+        yield Step(text)
+        yield await transfer
+    finally:
+        transfer.cancel()
 
 
 def _survives(text: str, fault: Callable[[Meeting], Awaitable[object]], *, seconds: float = 3.0) -> Story:
@@ -159,9 +166,9 @@ async def _cut_and_climb(meeting: Meeting) -> AsyncIterator[Step]:
     yield await _become(meeting, met, "relay", FAILOVER_S)
     await meeting.faults.restore_between("left", "right")
     yield Step("the direct path is restored")
-    carrying = asyncio.create_task(_carry(meeting, met, CARRY_WHILE_CLIMBING_S))
-    yield await _become(meeting, met, "direct", CLIMB_S)
-    yield await carrying
+    back = _become(meeting, met, "direct", CLIMB_S)
+    for step in await asyncio.gather(back, _carry(meeting, met, CARRY_WHILE_CLIMBING_S)):
+        yield step
 
 
 async def _short_timeout(meeting: Meeting) -> AsyncIterator[Step]:
