@@ -362,7 +362,7 @@ def test_a_transport_that_sends_everything_is_fed_more_and_more():
         table.paper.flush()
         table.streams.feed()
         fed.append(table.paper.backlog() // (32 * KIB))
-    assert fed == [1, 2, 4, 8, 16, 32, 32, 32, 32]
+    assert fed == [1, 2, 4, 8, 16, 16, 16, 16, 16]
 
 
 def test_streams_take_turns():

@@ -43,7 +43,7 @@ from peerway.core.quic.stream import WHOLE_CHUNK_BYTES, InboundState, OutboundSt
 from peerway.core.quic.transport import StreamTransport
 
 FEED_BYTES_LEAST = 32 << 10
-FEED_BYTES_MOST = 1 << 20
+FEED_BYTES_MOST = 512 << 10
 TURN_BYTES = 16 << 10  # what a stream sends before it is another's turn
 MAX_OPEN_STREAMS = 128  # ours that are not over; further ones wait to be announced
 MAX_PEER_STREAMS = 256  # the peer's, with something unread or to come; further ones are refused
@@ -67,7 +67,7 @@ class Streams:
         self._sending: dict[int, Stream] = {}
         self._waiting: deque[Stream] = deque()
         self._appetite = FEED_BYTES_LEAST
-        self._was_filled = False
+        self._filled_to = 0
 
     def __len__(self) -> int:
         """How many streams are not quite over."""
@@ -195,12 +195,16 @@ class Streams:
             stream = self._sending.pop(number)
             room -= self._send_some(stream, min(room, TURN_BYTES) if self._sending else room)
             self._want_to_send(stream)
-        self._was_filled = room <= 0
+        if room <= 0:
+            self._filled_to = self._appetite - room
 
     def _adapt(self, backlog: int) -> None:
-        """Next time twice what the transport took of the last feed: more while it takes everything."""
-        wanted = 2 * (self._appetite - backlog) if self._was_filled else 0
-        self._appetite = min(max(wanted, FEED_BYTES_LEAST), FEED_BYTES_MOST)
+        """Feed twice what the transport took since it was filled last, more while it takes everything."""
+        taken = self._filled_to - backlog
+        if taken > 0:
+            wanted = max(2 * taken, self._appetite // 2)
+            self._appetite = min(max(wanted, FEED_BYTES_LEAST), FEED_BYTES_MOST)
+            self._filled_to = backlog
 
     def _announce(self, stream: Stream) -> None:
         stream.is_announced = True
