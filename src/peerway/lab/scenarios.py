@@ -218,6 +218,16 @@ async def _far_apart(meeting: Meeting) -> AsyncIterator[Step]:
         yield step
 
 
+async def _tls_only(meeting: Meeting) -> AsyncIterator[Step]:
+    await meeting.kill_server()
+    served = await meeting.serve(tls=True)
+    yield Step(f"the relay is now {served.url}")
+    met = await meeting.meet("left", "right")
+    yield Step(f"first byte after {(met.first_byte - met.begun) * 1000:.0f} ms", True)
+    yield await _become(meeting, met, "relay", PROBING_S)
+    yield await _carry(meeting, met)
+
+
 def _easy_pair() -> Topology:
     return pair("eim-apdf", "eim-apdf")
 
@@ -277,6 +287,12 @@ SCENARIOS: dict[str, Scenario] = _by_name(
         ),
     ),
     Scenario("relay-lost", "The relay dies under a direct connection, and returns.", _easy_pair, _relay_lost),
+    Scenario(
+        "tls-only",
+        "No UDP on either side: by a relay with TLS on port 443, its certificate pinned.",
+        lambda: pair("udp-blocked", "udp-rejected"),
+        _tls_only,
+    ),
     Scenario("black-hole", "Large packets start to vanish on the direct path.", _easy_pair, _black_hole),
     Scenario("lossy-lines", "Both access lines lose 30 % of UDP each way.", _easy_pair, _lossy),
     Scenario("far-apart", "40 ms on each access line, each way: direct.", _easy_pair, _far_apart),
