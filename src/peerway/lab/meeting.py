@@ -28,6 +28,7 @@ from peerway.lab.record import RunRecord
 from peerway.lab.topology import SERVER, SERVER_IPS
 
 PROBING_S = 3.0  # of probing without a direct path after the first byte: the outcome is `relay`
+LOSSY_PROBING_S = 15.0  # where lines lose packets, so do probes
 DIAL_PATIENCE_S = 30.0
 CLOSE_PATIENCE_S = 15.0
 COMPARED_BYTES = 16 * 1024  # sent each way in every run, and compared
@@ -129,7 +130,8 @@ class Meeting:
         return self.lab.topology.home_of(host).routers
 
     async def _run(self, record: RunRecord, met: Met) -> RunRecord:
-        ends = await self.paths(met, "direct", PROBING_S)
+        patience_s = LOSSY_PROBING_S if record.loss else PROBING_S
+        ends = await self.paths(met, "direct", patience_s)
         direct = all(end.kind == "direct" for end in ends)
         transferred = await self.transfer(met, DIAL_PATIENCE_S, pause_s=0.0, limit=COMPARED_BYTES)
         promoted = max(end.since for end in ends) - met.begun
