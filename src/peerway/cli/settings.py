@@ -79,6 +79,11 @@ class Setting:
         return PREFIX + (middle + self.name).replace("-", "_").upper()
 
     @property
+    def key(self) -> str:
+        """Where it stands in `config.toml`."""
+        return self.name if self.scope == NODE else f"{self.scope}.{self.name}"
+
+    @property
     def commands(self) -> tuple[str, ...]:
         """The commands that take it."""
         return NODE_COMMANDS if self.scope == NODE else (self.scope,)

@@ -1,0 +1,76 @@
+"""What README and docs say still holds: examples run, every command and setting is there."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from peerway.cli.app import COMMANDS
+from peerway.cli.settings import NODE, SETTINGS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+REFERENCE = (ROOT / "docs" / "reference" / "commands.md").read_text()
+TIMEOUT_S = 60
+
+
+def example(name):
+    """The program in the README that begins with a comment of this name."""
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        if block.startswith(f"# {name}\n"):
+            return block
+    raise LookupError(name)
+
+
+@pytest.fixture
+def start(tmp_path):
+    processes = []
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("PEERWAY_")}
+
+    def begin(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**environment, "PEERWAY_HOME": str(tmp_path)},
+        )
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_the_readmes_programs_talk_to_each_other(start):
+    server = start("-m", "peerway", "serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
+    listener = start("-c", example("listen.py"), server.stdout.readline().strip())
+    dialler = start("-c", example("connect.py"), listener.stdout.readline().strip())
+    out, _ = dialler.communicate(timeout=TIMEOUT_S)
+    assert re.fullmatch(r"b'and good day to you'\n\d+\.\d ms, (direct|relay), \S+\n", out)
+    assert re.fullmatch(r"[a-z2-7]{52} b'good day'\n", listener.stdout.readline())
+    listener.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+def test_every_setting_is_in_the_reference(setting):
+    key = f"`{setting.name}`" if setting.scope == NODE else f"`{setting.name}` in `[{setting.scope}]`"
+    commands = ", ".join(setting.commands)
+    assert f"| `{setting.flag}` | `{setting.variable}` | {key} | {commands} |" in REFERENCE
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_reference(command):
+    assert re.search(rf"\| `{command}\b", REFERENCE)
+
+
+def test_links_between_documents_lead_somewhere():
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    for page in [*pages, *(ROOT / "docs").rglob("*.md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
