@@ -380,3 +380,15 @@ def test_a_path_switch_before_the_handshake_is_harmless():
     pair.client.session.path_switched(pair.now)
     pair.server.session.path_switched(pair.now)
     pair.establish()
+
+
+def test_a_client_that_causes_messages_and_takes_none_is_cut_off():
+    impostor = Impostor()
+    impostor.prove()
+    server = impostor.server.session
+    for number in range(2, 34_000, 2):
+        server._streams.received(Open(number))
+        server._streams.received(End(number))
+        server.reset(number, 0, impostor.now)
+    impostor.run(1)
+    assert impostor.server.closed.code == SessionCode.CONTROL_STALLED

@@ -225,3 +225,33 @@ def test_nothing_is_left_of_many_short_streams_in_a_lossy_network():
     pair.run(10)
     assert len(pair.client.session._streams) == 0
     assert len(pair.server.session._streams) == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_much_on_many_streams_both_ways_survives_a_bad_network(seed):
+    """Reordering, loss, outages and path switches: where qh3 with several streams stood still."""
+    pair = Pair(delay=0.02, seed=seed).establish()
+    pair.loss = 0.02
+    rng = random.Random(seed)
+    carry = pair._carry
+
+    def shaken(segment, other):
+        pair.delay = rng.uniform(0.01, 0.04)
+        carry(segment, other)
+
+    pair._carry = shaken
+    Collector(pair.server, echo=True)
+    answers = Collector(pair.client)
+    sent = {}
+    for number in range(100):
+        data = rng.randbytes(rng.choice((0, 1, 300, 30_000)))
+        sent[send(pair.client, data, pair.now)] = data
+        if number % 25 == 0:
+            pair.loss = 1.0
+            pair.run(rng.uniform(0.1, 1.0))
+            pair.loss = 0.02
+            pair.client.session.path_switched(pair.now)
+            pair.server.session.path_switched(pair.now)
+    assert pair.run(60, lambda: len(answers.ended) == 100)
+    assert answers.data == sent
+    assert pair.client.session.drops == {}

@@ -6,7 +6,9 @@ import pytest
 from tests.core.quic_initial import ALPN, KEY_SHARE, SERVER_NAME, X25519MLKEM768, crypto_bytes, extensions
 from tests.core.quic_pair import SERVER, START, TransportEnd, Wire
 
+from peerway.core.quic import qh3_transport
 from peerway.core.quic.events import ConnectionIdIssued
+from peerway.core.quic.qh3_connection import PlainConnection
 from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.quic.transport import (
     HandshakeCompleted,
@@ -236,3 +238,13 @@ def test_groups_hold_equal_sizes_and_a_shorter_last_one(sizes, groups):
     grouped = group_segments(datagrams)
     assert [len(group) for group in grouped] == groups
     assert [segment for group in grouped for segment in group] == datagrams
+
+
+def test_another_version_of_qh3_is_used_by_its_public_face_alone(monkeypatch):
+    monkeypatch.setattr(qh3_transport, "Connection", PlainConnection)
+    raw = Raw().connect()
+    raw.client.transport.send(bytes(100_000))
+    assert raw.run(30, lambda: sum(len(event.data) for event in of(raw.server, PipeReceived)) == 100_000)
+    raw.client.transport.close(7, "enough")
+    assert raw.run(30, lambda: TransportEnded() in raw.server.events)
+    assert of(raw.server, TransportClosed) == [TransportClosed(7, "enough", True, True)]

@@ -25,12 +25,6 @@ from peerway.core.quic.events import (
     SessionClosed,
     SessionEnded,
     SessionEstablished,
-    StreamClosed,
-    StreamOpened,
-    StreamReadable,
-    StreamReset,
-    StreamStopped,
-    StreamWritable,
 )
 from peerway.core.quic.frames import Auth, Frame, FrameReader, build
 from peerway.core.quic.qh3_transport import Qh3Transport
@@ -43,21 +37,6 @@ from peerway.core.quic.transport import (
     TransportEnded,
     TransportFactory,
 )
-
-__all__ = [
-    "ConnectionIdIssued",
-    "ConnectionIdRetired",
-    "QuicSession",
-    "SessionClosed",
-    "SessionEnded",
-    "SessionEstablished",
-    "StreamClosed",
-    "StreamOpened",
-    "StreamReadable",
-    "StreamReset",
-    "StreamStopped",
-    "StreamWritable",
-]
 
 VIRTUAL_ADDRESS = UdpAddress("192.0.2.1", 1)
 HANDSHAKE_TIMEOUT_S = 30.0
@@ -240,10 +219,14 @@ class QuicSession(Leaf):
                 self._streams.feed()
             except PeerViolation as violation:
                 self._violated(violation)
+        self._dirty = self._flush()
+        self._handle_events()
+
+    def _flush(self) -> bool:
+        """Collect what the transport wants to send; whether that was anything."""
         groups = self._transport.transmits(self._now)
         self._transmits.extend(Transmit(group, VIRTUAL_ADDRESS) for group in groups)
-        self._dirty = bool(groups)
-        self._handle_events()
+        return bool(groups)
 
     def _emit(self, event: Event) -> None:
         if self.state is State.ESTABLISHED:
@@ -320,8 +303,8 @@ class QuicSession(Leaf):
     def _close(self, code: int, reason: str, tell: str | None = None) -> None:
         if self.state in (State.CLOSED, State.ENDED):
             return
-        self._produce()  # the handshake's last flight must go first, or the peer cannot read why
         self._over(SessionClosed(code, reason, by_peer=False))
+        self._flush()  # the handshake's last flight must go first, or the peer cannot read why
         self._transport.close(code, reason if tell is None else tell)
         self._dirty = True
 
