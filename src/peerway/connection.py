@@ -13,7 +13,7 @@ from peerway.core.link import Link, LinkClosed, LinkEstablished
 from peerway.core.machine import Event
 from peerway.core.node import Result
 from peerway.core.path.events import PathEvent, PathKind, PingAnswered
-from peerway.core.quic.events import StreamOpened, StreamReadable, StreamReset, StreamWritable
+from peerway.core.quic.events import StreamOpened, StreamReadable, StreamReset, StreamStopped, StreamWritable
 from peerway.errors import ConnectError, ConnectionClosedError, PeerwayError
 from peerway.io import clock
 from peerway.stream import StreamReader, StreamWriter, Wakeup
@@ -177,6 +177,8 @@ class Connection:
             self._changed.wake()
         elif isinstance(event, StreamReset):
             self._for_stream(event.stream, lambda reader, _: reader._was_reset(event.code))
+        elif isinstance(event, StreamStopped):
+            self._for_stream(event.stream, lambda _, writer: writer._was_stopped(event.code))
         elif isinstance(event, LinkEstablished):
             if not self._established.done():
                 self._established.set_result(None)
@@ -218,9 +220,6 @@ class Connection:
                 pong.set_exception(self._closed_error())
         self._changed.wake()
 
-    def _wake_waiters(self) -> None:
-        self._changed.wake()
-
     # --- for the streams
 
     def _call(self, use: Callable[[Link], Result]) -> Result:
@@ -242,6 +241,10 @@ class Connection:
     def _reset(self, stream: int, code: int) -> None:
         if self._closed is None:
             self._call(lambda link: link.reset(stream, code, clock.now()))
+
+    def _stop(self, stream: int, code: int) -> None:
+        if self._closed is None:
+            self._call(lambda link: link.stop(stream, code, clock.now()))
 
     def _send_buffer_size(self, stream: int) -> int:
         return 0 if self._closed is not None else self._call(lambda link: link.send_buffer_size(stream))

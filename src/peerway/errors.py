@@ -66,8 +66,8 @@ class ConnectionClosedError(PeerwayError):
 
 
 class StreamResetError(PeerwayError):
-    """The peer gave up this stream with `code`."""
+    """One side gave up this stream with `code`."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"the peer reset the stream (code {code})")
+        super().__init__(f"the stream was given up (code {code})")
         self.code = code

@@ -76,6 +76,11 @@ class StreamReader:
             missing -= len(part)
         return b"".join(parts)
 
+    def stop(self, code: int = 0) -> None:
+        """Read no more: the peer's writer gets `StreamResetError` with `code`."""
+        self._connection._stop(self._stream, code)
+        self._was_reset(code)
+
     def at_eof(self) -> bool:
         """Whether everything the peer wrote has been read."""
         return not self._buffer and (self._eof or self._connection._at_eof(self._stream))
@@ -115,20 +120,24 @@ class StreamWriter:
         self._connection = connection
         self._stream = stream
         self._ended = False
+        self._stopped: int | None = None
         self._writable = Wakeup()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue `data`. Follow it with `drain()`, or the queue grows without bound."""
+        """Queue `data`. Follow it with `drain()`, or the queue grows without bound.
+
+        Raises `StreamResetError` when the peer wants no more of it.
+        """
         if self._ended:
             raise RuntimeError("write after write_eof")
-        self._connection._raise_if_closed()
+        self._raise_if_over()
         self._connection._write(self._stream, bytes(data))
 
     async def drain(self) -> None:
         """Wait until the queue is short enough for more."""
         while self._connection._send_buffer_size(self._stream) > HIGH_WATER:
             await self._writable.wait()
-        self._connection._raise_if_closed()
+        self._raise_if_over()
 
     def can_write_eof(self) -> bool:
         """True."""
@@ -151,10 +160,19 @@ class StreamWriter:
     async def wait_closed(self) -> None:
         """Wait until the peer has all that was written. Call `close` first."""
         while not self._connection._is_delivered(self._stream):
-            self._connection._raise_if_closed()
+            self._raise_if_over()
             await self._writable.wait()
 
     def reset(self, code: int = 0) -> None:
         """Give the stream up; what was not sent yet is dropped and the peer gets `StreamResetError`."""
         self._ended = True
         self._connection._reset(self._stream, code)
+
+    def _raise_if_over(self) -> None:
+        if self._stopped is not None:
+            raise StreamResetError(self._stopped)
+        self._connection._raise_if_closed()
+
+    def _was_stopped(self, code: int) -> None:
+        self._stopped = code
+        self._writable.wake()

@@ -6,11 +6,11 @@ import pytest
 
 from peerway.lab.draw import draw
 from peerway.lab.kinds import KINDS
-from peerway.lab.matrix import DEFAULT_CELLS, CellError, parse_cells
+from peerway.lab.matrix import DEFAULT_CELLS, CellError, batches, parse_cells
 from peerway.lab.plot import plot
 from peerway.lab.record import RunRecord
 from peerway.lab.scenarios import SCENARIOS, topology_of
-from peerway.lab.summary import Spread, spread, summarize, table
+from peerway.lab.summary import Spread, grid, spread, summarize, table
 from peerway.lab.topology import pair
 
 
@@ -83,12 +83,38 @@ def test_a_summary_counts_outcomes_for_each_cell():
     )
 
 
-def test_a_plot_is_xml_with_a_curve_for_each_cell_that_was_ever_direct():
+def test_a_plot_has_a_square_for_each_cell_and_one_curve_of_all_direct_runs():
     picture = plot([run(), run("open", "open", direct_ms=3.0), run("edm", "edm", "relay", "relay", None)])
-    curves = ElementTree.fromstring(picture).findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(curves) == 2
-    assert "open" in picture
-    assert "edmxedm" not in picture
+    drawn = ElementTree.fromstring(picture)
+    svg = "{http://www.w3.org/2000/svg}"
+    assert len(drawn.findall(f"{svg}polyline")) == 1
+    texts = [text.text for text in drawn.findall(f"{svg}text")]
+    assert texts.count("direct") == 2
+    assert texts.count("relay") == 1
+    assert "3 ms" in texts
+
+
+def test_an_unexpected_outcome_stands_out_in_the_plot():
+    assert "#c8553d" in plot([run("open", "open", "relay", "direct", None)])
+
+
+def test_the_grid_shows_kinds_against_kinds():
+    records = [
+        run("open", "edm", direct_ms=12.0),
+        run("open", "open", direct_ms=3.0),
+        run("edm", "edm", "relay", "relay", None),
+        run("edm", "open", "relay", "direct", None),
+    ]
+    assert grid(records) == ("      open        edm\nopen  3 ms        12 ms\nedm   NOT direct  relay\n")
+
+
+def test_cells_side_by_side_never_share_a_home():
+    groups = batches(DEFAULT_CELLS, 7)
+    assert sorted(cell for group in groups for cell in group) == sorted(DEFAULT_CELLS)
+    for group in groups:
+        assert len(group) <= 7
+        assert len({left for left, _ in group}) == len({right for _, right in group}) == len(group)
+    assert [len(group) for group in batches(DEFAULT_CELLS, 1)] == [1] * 50
 
 
 def test_a_plot_of_nothing_is_still_a_picture():

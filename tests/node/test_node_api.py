@@ -237,6 +237,28 @@ def test_a_reset_stream_raises_at_the_reader_and_leaves_the_others(server):
     run(main())
 
 
+def test_a_writer_hears_that_nobody_reads_any_more(server):
+    async def main():
+        async with server() as relay, Node(relays=[relay.url]) as there, Node() as node:
+            await there.wait_relay(5)
+            async with node.connect(there.ticket()) as connection:
+                _, writer = await connection.open_stream()
+                theirs = await anext(aiter(there))
+                reader, _ = await theirs.accept_stream()
+                reader.stop(9)
+
+                async def write_on():
+                    while True:
+                        writer.write(b"x" * 100_000)
+                        await writer.drain()
+                        await asyncio.sleep(0)
+
+                with pytest.raises(StreamResetError, match="code 9"):
+                    await write_on()
+
+    run(main())
+
+
 def test_one_connection_with_a_peer_at_a_time(server):
     async def main():
         async with Listening(server) as there, Node() as node:

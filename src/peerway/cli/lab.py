@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -14,10 +15,11 @@ from peerway.cli.errors import CommandError, Exit
 from peerway.cli.output import Output
 from peerway.lab import KINDS, LabUnavailable
 from peerway.lab.draw import draw
-from peerway.lab.matrix import DEFAULT_CELLS, Cell, CellError, parse_cells, run_matrix
+from peerway.lab.matrix import DEFAULT_CELLS, CellError, parse_cells, run_matrix
+from peerway.lab.plot import plot
 from peerway.lab.record import RunRecord
 from peerway.lab.scenarios import SCENARIOS, Scenario, run_scenario, scenario
-from peerway.lab.summary import summarize, table
+from peerway.lab.summary import grid, summarize, table
 
 Item = TypeVar("Item")
 CELLS_METAVAR = "LEFTxRIGHT,…"
@@ -73,8 +75,20 @@ def run_story(output: Output, name: str) -> Exit:
     show_default=True,
     help="percent of UDP each access line loses, each way",
 )
+@click.option(
+    "--at-once",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="so many cells at a time: quicker, and the times are of each other's making",
+)
+@click.option(
+    "--plot", "picture", type=click.Path(dir_okay=False, writable=True), help="draw a heat map to an SVG file"
+)
 @with_output
-def run_cells(output: Output, cells: str | None, runs: int, loss: int) -> Exit:
+def run_cells(
+    output: Output, cells: str | None, runs: int, loss: int, at_once: int, picture: str | None
+) -> Exit:
     """Have two nodes meet from behind every pair of routers, and say how and how fast.
 
     With --json the record of each run, a line each.
@@ -83,7 +97,11 @@ def run_cells(output: Output, cells: str | None, runs: int, loss: int) -> Exit:
         chosen = parse_cells(cells) if cells is not None else DEFAULT_CELLS
     except CellError as error:
         raise CommandError(str(error), "peerway lab list names them all", Exit.USAGE) from error
-    return runner.run(_matrix(output, chosen, runs, loss))
+    records: list[RunRecord] = []
+    outcome = runner.run(_matrix(output, records, run_matrix(chosen, runs, loss, at_once=at_once)))
+    if picture is not None:
+        _draw(output, records, Path(picture))
+    return outcome
 
 
 async def _run(output: Output, name: str) -> Exit:
@@ -98,16 +116,24 @@ async def _run(output: Output, name: str) -> Exit:
     return Exit.FAILED if failed else Exit.OK
 
 
-async def _matrix(output: Output, cells: tuple[Cell, ...], runs: int, loss: int) -> Exit:
-    records: list[RunRecord] = []
+async def _matrix(output: Output, records: list[RunRecord], matrix: AsyncIterator[RunRecord]) -> Exit:
     with _lab_needed():
-        async with _closing(run_matrix(cells, runs, loss)) as runs_made:
+        async with _closing(matrix) as runs_made:
             async for record in runs_made:
                 records.append(record)
                 output.json_line(record.to_json())
                 output.notice(_run_line(record))
     output.result(table(summarize(records)).rstrip("\n"))
+    output.result("\n" + grid(records).rstrip("\n"))
     return Exit.OK if all(record.as_expected for record in records) else Exit.FAILED
+
+
+def _draw(output: Output, records: list[RunRecord], file: Path) -> None:
+    try:
+        file.write_text(plot(records), encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"cannot write the picture to {file}: {error.strerror}") from error
+    output.notice(f"the picture is in {file}")
 
 
 def _run_line(record: RunRecord) -> str:

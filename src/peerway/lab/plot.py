@@ -1,4 +1,4 @@
-"""Time to a direct path as a picture: an SVG with one cumulative curve for each cell."""
+"""The matrix as a picture: a heat map of every pair of kinds, and how long direct paths took, as SVG."""
 
 from __future__ import annotations
 
@@ -7,95 +7,132 @@ from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
 from peerway.lab.record import RunRecord
+from peerway.lab.summary import CellSummary, Spread, spread, summarize
 
-WIDTH, HEIGHT = 900, 520
-LEFT, RIGHT, TOP, BOTTOM = 60, 250, 40, 50  # margins; the right one holds the legend
-COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#8e5ea2", "#c28f2c", "#4b4e6d", "#2a9d8f", "#b5838d")
-DASHES = ("none", "6 3", "2 3", "8 3 2 3")
-LEGEND_STEP = 17
+SQUARE = 78
+LABELS = 110  # room for the kinds' names, left of the grid and above it
+GAP, CHART_WIDTH, BOTTOM = 70, 420, 60
+FAST_MS, SLOW_MS = 5.0, 2000.0  # the ends of the colour scale
+FAST_COLOUR, SLOW_COLOUR = (46, 139, 87), (244, 222, 128)
+RELAY_COLOUR, UNEXPECTED_COLOUR, EMPTY_COLOUR = "#c9d2de", "#c8553d", "#f4f4f4"
+STEPS = 5  # horizontal grid lines of the chart
 
 
 def plot(records: Iterable[RunRecord]) -> str:
-    """The share of each cell's runs that were direct after how many milliseconds, as SVG text.
-
-    A curve ends below 100 % by the runs that did not become direct; cells without any are left out.
-    """
-    cells: dict[str, list[RunRecord]] = {}
-    for record in records:
-        cells.setdefault(record.cell, []).append(record)
-    times = {
-        cell: sorted(run.direct_ms for run in runs if run.direct_ms is not None)
-        for cell, runs in cells.items()
-    }
-    drawn = {cell: found for cell, found in times.items() if found}
-    scale = _Scale([time for found in drawn.values() for time in found])
-    parts = [_frame(), scale.axes()]
-    for index, (cell, found) in enumerate(drawn.items()):
-        parts.append(_curve(index, cell, found, len(cells[cell]), scale))
+    """The heat map, with the distribution of the time to direct (p50, p95, p99) beside it, as SVG text."""
+    runs = list(records)
+    lefts = list(dict.fromkeys(run.left for run in runs))
+    rights = [*lefts, *(right for right in dict.fromkeys(run.right for run in runs) if right not in lefts)]
+    cells = {summary.cell: summary for summary in summarize(runs)}
+    width = LABELS + SQUARE * len(rights) + GAP + CHART_WIDTH + 40
+    height = max(LABELS + SQUARE * len(lefts) + BOTTOM, 420)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        _text(LABELS, 18, "who dials (rows) whom (columns); median ms to a direct path", bold=True),
+        *_labels(lefts, rights),
+        *_squares(runs, cells, lefts, rights),
+        *_chart(runs, LABELS + SQUARE * len(rights) + GAP, height),
+    ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-class _Scale:
-    """Milliseconds on a logarithmic axis of whole decades, shares on a linear one."""
-
-    def __init__(self, times: Sequence[float]) -> None:
-        positive = [time for time in times if time > 0] or [1.0]
-        self._first = math.floor(math.log10(min(positive)))
-        self._last = max(math.ceil(math.log10(max(positive))), self._first + 1)
-
-    def x(self, milliseconds: float) -> float:
-        """Where a time is, from the left."""
-        decades = math.log10(max(milliseconds, 10.0**self._first)) - self._first
-        return LEFT + decades / (self._last - self._first) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, share: float) -> float:
-        """Where a share between 0 and 1 is, from the top."""
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-
-    def axes(self) -> str:
-        """Grid lines and their labels."""
-        parts = []
-        for exponent in range(self._first, self._last + 1):
-            x = self.x(10.0**exponent)
-            parts.append(_line(x, TOP, x, HEIGHT - BOTTOM))
-            parts.append(_text(x, HEIGHT - BOTTOM + 20, f"{10.0**exponent:g} ms", "middle"))
-        for percent in range(0, 101, 25):
-            y = self.y(percent / 100)
-            parts.append(_line(LEFT, y, WIDTH - RIGHT, y))
-            parts.append(_text(LEFT - 8, y + 4, f"{percent} %", "end"))
-        return "\n".join(parts)
+def _labels(lefts: Sequence[str], rights: Sequence[str]) -> list[str]:
+    rows = [
+        _text(LABELS - 8, LABELS + SQUARE * (row + 0.5) + 4, name, anchor="end")
+        for row, name in enumerate(lefts)
+    ]
+    columns = [
+        _text(LABELS + SQUARE * (column + 0.5), LABELS - 10, name, anchor="middle")
+        for column, name in enumerate(rights)
+    ]
+    return rows + columns
 
 
-def _frame() -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
-        f'font-family="sans-serif" font-size="12">\n<rect width="100%" height="100%" fill="white"/>\n'
-        + _text(LEFT, 22, "Share of runs that were direct, by time since the dial", "start")
+def _squares(
+    runs: Sequence[RunRecord], cells: dict[str, CellSummary], lefts: Sequence[str], rights: Sequence[str]
+) -> list[str]:
+    names = {(run.left, run.right): run.cell for run in runs}
+    parts = []
+    for row, left in enumerate(lefts):
+        for column, right in enumerate(rights):
+            x, y = LABELS + SQUARE * column, LABELS + SQUARE * row
+            cell = cells.get(names.get((left, right), ""))
+            parts.append(
+                f'<rect x="{x}" y="{y}" width="{SQUARE - 2}" height="{SQUARE - 2}" fill="{_colour(cell)}"/>'
+            )
+            for line, text in enumerate(_lines(cell)):
+                parts.append(_text(x + SQUARE / 2, y + SQUARE / 2 - 4 + 16 * line, text, anchor="middle"))
+    return parts
+
+
+def _lines(cell: CellSummary | None) -> tuple[str, ...]:
+    if cell is None:
+        return ()
+    if cell.as_expected < cell.runs:
+        return f"{cell.as_expected}/{cell.runs}", "as expected"
+    if cell.direct is None:
+        return ("relay",)
+    return "direct", f"{cell.direct.p50:.0f} ms"
+
+
+def _colour(cell: CellSummary | None) -> str:
+    if cell is None:
+        return EMPTY_COLOUR
+    if cell.as_expected < cell.runs:
+        return UNEXPECTED_COLOUR
+    if cell.direct is None:
+        return RELAY_COLOUR
+    share = math.log(max(cell.direct.p50, FAST_MS) / FAST_MS) / math.log(SLOW_MS / FAST_MS)
+    mixed = (
+        round(fast + (slow - fast) * min(share, 1.0))
+        for fast, slow in zip(FAST_COLOUR, SLOW_COLOUR, strict=True)
     )
+    return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
-def _curve(index: int, cell: str, found: Sequence[float], runs: int, scale: _Scale) -> str:
-    points = [(scale.x(found[0]), scale.y(0.0))]
-    for rank, time in enumerate(found, start=1):
-        points.append((scale.x(time), points[-1][1]))
-        points.append((scale.x(time), scale.y(rank / runs)))
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    colour = COLOURS[index % len(COLOURS)]
-    style = f'stroke="{colour}" stroke-width="1.8" stroke-dasharray="{DASHES[index // len(COLOURS) % 4]}"'
-    y = TOP + 6 + index * LEGEND_STEP
-    x = WIDTH - RIGHT + 20
-    return "\n".join(
-        (
-            f'<polyline points="{path}" fill="none" {style}/>',
-            f'<line x1="{x}" y1="{y}" x2="{x + 26}" y2="{y}" {style}/>',
-            _text(x + 34, y + 4, f"{cell} ({len(found)}/{runs})", "start"),
-        )
+def _chart(runs: Sequence[RunRecord], left: float, height: float) -> list[str]:
+    """The share of direct runs that were direct after how many milliseconds, with the percentiles marked."""
+    times = sorted(run.direct_ms for run in runs if run.direct_ms is not None)
+    found = spread(times)
+    if found is None:
+        return [_text(left, LABELS, "no run became direct")]
+    top, bottom = float(LABELS), height - BOTTOM
+    longest = max(times[-1], 1.0)
+
+    def at(milliseconds: float, share: float) -> tuple[float, float]:
+        return left + CHART_WIDTH * milliseconds / longest, bottom - (bottom - top) * share
+
+    points = " ".join(
+        "{:.1f},{:.1f}".format(*at(time, (index + 1) / len(times))) for index, time in enumerate(times)
     )
+    start = "{:.1f},{:.1f}".format(*at(0, 0))
+    title = f"time to direct, {len(times)} runs: p50 / p95 / p99 = {found} ms"
+    parts = [_text(left, 18, title, bold=True)]
+    for step in range(STEPS + 1):
+        _, y = at(0, step / STEPS)
+        parts.append(_line(left, y, left + CHART_WIDTH, y, "#dddddd"))
+        parts.append(_text(left - 8, y + 4, f"{100 * step // STEPS} %", anchor="end"))
+    parts.append(_text(left + CHART_WIDTH, bottom + 18, f"{longest:.0f} ms", anchor="end"))
+    parts.append(_text(left, bottom + 18, "0"))
+    parts.append(f'<polyline points="{start} {points}" fill="none" stroke="#1b6ca8" stroke-width="2"/>')
+    return parts + _marks(found, at(0, 0)[1], left, longest, top)
 
 
-def _line(x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#ddd"/>'
+def _marks(found: Spread, bottom: float, left: float, longest: float, top: float) -> list[str]:
+    parts = []
+    for level, (name, time) in enumerate((("p50", found.p50), ("p95", found.p95), ("p99", found.p99))):
+        x = left + CHART_WIDTH * time / longest
+        parts.append(_line(x, top - 30 + 12 * level, x, bottom, "#c8553d"))
+        parts.append(_text(x + 3, top - 26 + 12 * level, f"{name} {time:.0f} ms"))
+    return parts
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", *, bold: bool = False) -> str:
+    weight = ' font-weight="bold"' if bold else ""
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 class RunRecord:
     """One run, as a JSON object on a line.
 
-    `outcome` is `direct`, `relay` (three seconds of probing after the first byte, fifteen
-    where lines lose packets, found nothing better) or `failed`, then with a `reason`. `first_byte_ms` is from `connect()` on
-    a node whose relay stands to the first echoed byte, `direct_ms` until both ends were
-    promoted; None where it did not come to that. `probes_sent` counts both ends. `loss` is
-    the percentage each access line lost, each way.
+    `outcome` is `direct`, `relay` (three seconds of probing after the first byte, fifteen where
+    lines lose packets, found nothing better) or `failed`, then with a `reason`. `first_byte_ms`
+    is from `connect()` on a node whose relay stands to the first echoed byte, `direct_ms` until
+    both ends were promoted; None where it did not come to that. `probes_sent` counts both ends.
+    `loss` is the percentage each access line lost, each way.
     """
 
     source: str

@@ -63,6 +63,30 @@ def table(summaries: Sequence[CellSummary]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def grid(records: Sequence[RunRecord]) -> str:
+    """Kinds against kinds, left dialling right: the outcome, and the median ms to a direct path."""
+    cells = {(run.left, run.right): run.cell for run in records}
+    summaries = {summary.cell: summary for summary in summarize(records)}
+    lefts = list(dict.fromkeys(run.left for run in records))
+    rights = [*lefts, *(right for right in dict.fromkeys(run.right for run in records) if right not in lefts)]
+    rows = [["", *rights]]
+    for left in lefts:
+        rows.append([left, *(_mark(summaries.get(cells.get((left, right), ""))) for right in rights)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rights) + 1)]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _mark(summary: CellSummary | None) -> str:
+    if summary is None:
+        return ""
+    if summary.as_expected < summary.runs:
+        return f"NOT {summary.expected}"
+    return f"{summary.direct.p50:.0f} ms" if summary.direct is not None else "relay"
+
+
 def _row(summary: CellSummary) -> tuple[str, ...]:
     return (
         summary.cell,
