@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,10 +92,13 @@ class Connection:
         """Whether the connection is over."""
         return self._closed is not None
 
-    async def path_events(self) -> AsyncIterator[PathEvent]:
-        """What happens to the paths from now on, until the connection is over."""
+    def path_events(self) -> AsyncGenerator[PathEvent, None]:
+        """What happens to the paths from this call on, until the connection is over."""
         listener = _Listener()
         self._listeners.append(listener)
+        return self._listen(listener)
+
+    async def _listen(self, listener: _Listener) -> AsyncGenerator[PathEvent, None]:
         try:
             while True:
                 while listener.events:

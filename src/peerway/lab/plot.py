@@ -125,7 +125,8 @@ def _marks(found: Spread, bottom: float, left: float, longest: float, top: float
     for level, (name, time) in enumerate((("p50", found.p50), ("p95", found.p95), ("p99", found.p99))):
         x = left + CHART_WIDTH * time / longest
         parts.append(_line(x, top - 30 + 12 * level, x, bottom, "#c8553d"))
-        parts.append(_text(x + 3, top - 26 + 12 * level, f"{name} {time:.0f} ms"))
+        side, anchor = (3, "start") if time < longest / 2 else (-3, "end")
+        parts.append(_text(x + side, top - 26 + 12 * level, f"{name} {time:.0f} ms", anchor))
     return parts
 
 
