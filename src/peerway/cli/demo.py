@@ -19,9 +19,13 @@ from peerway.demo.picture import WIDTH, picture
 from peerway.demo.stage import Heard, Stage, lab_stage, loopback_stage, play
 from peerway.demo.story import Story
 from peerway.lab import LabUnavailable
+from peerway.lab.matrix import DEFAULT_CELLS, run_matrix
+from peerway.lab.record import RunRecord
+from peerway.lab.summary import grid
 
 FRAMES_PER_S = 10
 MEGABYTE = 1_000_000
+CELLS_AT_ONCE = 7  # of the matrix: as many as there are kinds, for each has one home on either side
 
 Show = Callable[[Heard], None]
 
@@ -32,24 +36,52 @@ Show = Callable[[Heard], None]
 )
 @click.option("--no-lab", is_flag=True, help="between two programs on loopback, without any NAT")
 @click.option("--plain", is_flag=True, help="lines instead of a picture, also on a terminal")
+@click.option(
+    "--no-matrix", is_flag=True, help="leave out the table of every kind of router against every other"
+)
 @with_output
-def command(output: Output, size: int, no_lab: bool, plain: bool) -> Exit:
+def command(output: Output, size: int, no_lab: bool, plain: bool, no_matrix: bool) -> Exit:
     """Watch two nodes behind NATs connect: at once through a relay, then directly.
 
-    A transfer runs while the path changes. Everything happens in network namespaces on this
-    machine, which leave nothing behind; where there can be none, between programs on loopback.
+    A transfer runs while the path changes; then nodes meet from behind every pair of routers.
+    Everything happens in network namespaces on this machine, which leave nothing behind; where
+    there can be none, between programs on loopback.
     """
-    return runner.run(_demo(output, size * MEGABYTE, no_lab, plain))
+    return runner.run(_demo(output, size * MEGABYTE, no_lab, plain, no_matrix))
 
 
-async def _demo(output: Output, size: int, no_lab: bool, plain: bool) -> Exit:
+async def _demo(output: Output, size: int, no_lab: bool, plain: bool, no_matrix: bool) -> Exit:
     async with _stage(output, no_lab) as stage:
-        story = Story(stage.scene, size)
-        with _screen(output, story, plain) as show:
-            async with contextlib.aclosing(play(stage, size)) as reports:
-                async for heard in reports:
-                    story.hear(heard)
-                    show(heard)
+        told = await _tell(output, stage, size, plain)
+        has_nats = bool(stage.scene.left_nat)
+    if told is Exit.OK and has_nats and not no_matrix:
+        return await _matrix(output)
+    return told
+
+
+async def _matrix(output: Output) -> Exit:
+    """Every kind of router against every other, several pairs at a time."""
+    output.notice("now from behind every pair of routers, several pairs at a time")
+    records: list[RunRecord] = []
+    status = Console(stderr=True, quiet=not is_live()).status("building a home of every kind")
+    with status:
+        async with contextlib.aclosing(run_matrix(at_once=CELLS_AT_ONCE)) as runs:
+            async for record in runs:
+                records.append(record)
+                output.json_line(record.to_json())
+                status.update(f"{len(records)} of {len(DEFAULT_CELLS)} pairs have met")
+    output.result("left dials right; ms until the path was direct, where it can be")
+    output.result(grid(records).rstrip("\n"))
+    return Exit.OK if all(record.as_expected for record in records) else Exit.FAILED
+
+
+async def _tell(output: Output, stage: Stage, size: int, plain: bool) -> Exit:
+    story = Story(stage.scene, size)
+    with _screen(output, story, plain) as show:
+        async with contextlib.aclosing(play(stage, size)) as reports:
+            async for heard in reports:
+                story.hear(heard)
+                show(heard)
     return Exit.OK if story.is_equal and story.direct_ms is not None else Exit.FAILED
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from peerway.core.machine import PeerwayError
 from peerway.lab.kinds import KINDS, MATRIX_KINDS, SAME_LAN, expected
@@ -55,7 +55,7 @@ def parse_cell(text: str) -> Cell:
 
 async def run_matrix(
     cells: Sequence[Cell] = DEFAULT_CELLS, runs: int = 1, loss: int = 0, seed: int = 0, at_once: int = 1
-) -> AsyncIterator[RunRecord]:
+) -> AsyncGenerator[RunRecord, None]:
     """Run every cell `runs` times, `loss` percent of UDP lost on each access line each way.
 
     `seed` and the numbers after it name the runs. `at_once`: so many cells at a time, of which no two

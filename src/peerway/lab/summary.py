@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from peerway.lab.kinds import KINDS
 from peerway.lab.record import RunRecord
 
 OUTCOMES = ("direct", "relay", "failed")
@@ -67,8 +68,8 @@ def grid(records: Sequence[RunRecord]) -> str:
     """Kinds against kinds, left dialling right: the outcome, and the median ms to a direct path."""
     cells = {(run.left, run.right): run.cell for run in records}
     summaries = {summary.cell: summary for summary in summarize(records)}
-    lefts = list(dict.fromkeys(run.left for run in records))
-    rights = [*lefts, *(right for right in dict.fromkeys(run.right for run in records) if right not in lefts)]
+    lefts = kinds_in_order(run.left for run in records)
+    rights = kinds_in_order(run.right for run in records)
     rows = [["", *rights]]
     for left in lefts:
         rows.append([left, *(_mark(summaries.get(cells.get((left, right), ""))) for right in rights)])
@@ -77,6 +78,12 @@ def grid(records: Sequence[RunRecord]) -> str:
         "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
     return "\n".join(lines) + "\n"
+
+
+def kinds_in_order(names: Iterable[str]) -> list[str]:
+    """The kinds named, each once, from the easiest to the hardest."""
+    order = list(KINDS)
+    return sorted(set(names), key=order.index)
 
 
 def _mark(summary: CellSummary | None) -> str:
