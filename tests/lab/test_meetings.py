@@ -7,16 +7,18 @@ import os
 import pytest
 
 from peerway.lab.delay import TUN
-from peerway.lab.matrix import CellError, parse_cells, run_matrix
+from peerway.lab.matrix import DEFAULT_CELLS, CellError, parse_cells, run_matrix
 from peerway.lab.scenarios import SCENARIOS, run_scenario
 
 pytestmark = pytest.mark.lab
 
-# Both sides of every line between direct and relay, and every kind at least once.
+# Every pair of the matrix, and pairs with each of the further kinds.
 CELLS = (
-    "openxeim-apdf,firewallxfirewall,eim-apdfxeim-apdf,eim-eifxedm,edmxeim-adf,edm-seqxopen,admxeim-adf,"
-    "poisonedxpoisoned,port-blockxfirewall,same-lan,edmxeim-apdf,firewallxadm,edmxedm,udp-blockedxopen,"
-    "eim-apdfxudp-rejected"
+    *DEFAULT_CELLS,
+    *parse_cells(
+        "edm-seqxopen,admxeim-adf,poisonedxpoisoned,poisonedxeim-apdf,eim-apdfxpoisoned,port-blockxfirewall,"
+        "port-blockxport-block,firewallxadm,eim-apdfxudp-rejected"
+    ),
 )
 
 
@@ -27,10 +29,11 @@ async def records(cells, **options):
 
 @pytest.fixture(scope="module")
 def matrix():
-    return {record.cell: record for record in asyncio.run(records(parse_cells(CELLS)))}
+    return {(record.left, record.right): record for record in asyncio.run(records(CELLS, at_once=4))}
 
 
-@pytest.mark.parametrize("cell", CELLS.split(","))
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("cell", CELLS, ids="x".join)
 def test_nodes_meet_as_expected(cell, matrix):
     record = matrix[cell]
     assert record.as_expected, record
@@ -45,11 +48,12 @@ def test_every_run_of_a_cell_has_its_own_seed_and_all_meet():
 
 
 needs_tun = pytest.mark.skipif(not os.access(TUN, os.R_OK | os.W_OK), reason=f"cannot open {TUN}")
+MARKS = {"far-apart": needs_tun, "two-speeds": needs_tun, "quiet-connection": pytest.mark.timeout(200)}
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=needs_tun if name == "far-apart" else ()) for name in SCENARIOS],
+    [pytest.param(name, marks=MARKS.get(name, ())) for name in SCENARIOS],
 )
 def test_nodes_survive(name):
     async def tell():

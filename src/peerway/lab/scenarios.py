@@ -30,6 +30,9 @@ CLIMB_S = 40.0  # and be on a direct path again this soon after there is one
 CARRY_WHILE_CLIMBING_S = 6.0
 IDLE_S = 12.0  # longer than the mapping of `short-timeout` lives
 SHORT_TIMEOUT_S = 10
+QUIET_S = 120.0
+QUIET_PAUSE_S = 20.0
+UPLINK_DELAYS_MS = {"left": 38, "backup": 1}  # one way, each way: a round trip of about 80 ms against 5
 LOSS_PERCENT = 30
 LINE_DELAY_MS = 40
 
@@ -182,6 +185,32 @@ async def _short_timeout(meeting: Meeting) -> AsyncIterator[Step]:
     yield await _become(meeting, met, "direct", CLIMB_S)
 
 
+async def _quiet(meeting: Meeting) -> AsyncIterator[Step]:
+    for router in meeting.lab.topology.routers:
+        await meeting.faults.set_udp_timeout(router, SHORT_TIMEOUT_S, SHORT_TIMEOUT_S)
+    met = await meeting.meet("left", "right")
+    yield await _become(meeting, met, "direct", PROBING_S)
+    before = await meeting.paths(met, "direct", PROBING_S)
+    moved = await meeting.transfer(met, QUIET_S, chunk=100, pause_s=QUIET_PAUSE_S)
+    yield Step(f"{QUIET_S:.0f} s with a few bytes every {QUIET_PAUSE_S:.0f} s", moved.equal)
+    after = await meeting.paths(met, "direct", PROBING_S)
+    yield Step("the direct path was never left", before == after)
+
+
+async def _two_speeds(meeting: Meeting) -> AsyncIterator[Step]:
+    for home, delay_ms in UPLINK_DELAYS_MS.items():
+        await meeting.faults.delay(home, delay_ms)
+    met = await meeting.meet("left", "right")
+    yield await _become(meeting, met, "direct", PROBING_S)
+    yield await _carry(meeting, met)
+    pair = await meeting.paths(met, "direct", PROBING_S)
+    quick = meeting.lab.topology.machines["backup-router"].device("wan").ips[0]
+    yield Step(
+        f"the right sees the left at {pair[1].remote}, which is the quick uplink's {quick}",
+        pair[1].remote.startswith(f"{quick}:"),
+    )
+
+
 async def _relay_lost(meeting: Meeting) -> AsyncIterator[Step]:
     met = await meeting.meet("left", "right")
     yield await _become(meeting, met, "direct", PROBING_S)
@@ -254,6 +283,18 @@ SCENARIOS: dict[str, Scenario] = _by_name(
         "The uplink in use goes away during a transfer: it goes on over the other.",
         two_interfaces,
         _survives("the first uplink is gone", lambda meeting: meeting.faults.unplug("left"), seconds=8.0),
+    ),
+    Scenario(
+        "two-speeds",
+        "Of two uplinks the system's favourite is slow: data takes the other.",
+        two_interfaces,
+        _two_speeds,
+    ),
+    Scenario(
+        "quiet-connection",
+        "Mappings live 10 s, and a few bytes go every 20 s for two minutes: direct throughout.",
+        _easy_pair,
+        _quiet,
     ),
     Scenario(
         "short-timeout", "Mappings die in silence: the path is rebuilt on demand.", _easy_pair, _short_timeout
