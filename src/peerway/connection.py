@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from peerway.core.identity import NodeId
 from peerway.core.link import Link, LinkClosed, LinkEstablished
+from peerway.core.links import Result
 from peerway.core.machine import Event
-from peerway.core.node import Result
 from peerway.core.path.events import PathEvent, PathKind, PingAnswered
 from peerway.core.quic.events import StreamOpened, StreamReadable, StreamReset, StreamStopped, StreamWritable
+from peerway.core.quic.session import QuicSession
 from peerway.errors import ConnectError, ConnectionClosedError, PeerwayError
 from peerway.io import clock
 from peerway.stream import StreamReader, StreamWriter, Wakeup
@@ -114,7 +115,7 @@ class Connection:
     async def open_stream(self) -> tuple[StreamReader, StreamWriter]:
         """A new stream; it exists for the peer at once, before anything is written."""
         self._raise_if_closed()
-        stream = self._call(lambda link: link.open_stream(clock.now()))
+        stream = self._session(lambda session: session.open_stream(clock.now()))
         return self._add_stream(stream)
 
     async def accept_stream(self) -> tuple[StreamReader, StreamWriter]:
@@ -228,32 +229,37 @@ class Connection:
     def _call(self, use: Callable[[Link], Result]) -> Result:
         return self._node._call(self._link, use)
 
+    def _session(self, use: Callable[[QuicSession], Result]) -> Result:
+        return self._call(lambda link: link.with_session(use, clock.now()))
+
     def _read(self, stream: int, limit: int) -> bytes:
-        return self._call(lambda link: link.read(stream, limit, clock.now()))
+        return self._session(lambda session: session.read(stream, limit, clock.now()))
 
     def _at_eof(self, stream: int) -> bool:
-        return self._closed is None and self._call(lambda link: link.at_eof(stream))
+        return self._closed is None and self._session(lambda session: session.at_eof(stream))
 
     def _write(self, stream: int, data: bytes) -> None:
-        self._call(lambda link: link.write(stream, data, clock.now()))
+        self._session(lambda session: session.write(stream, data, clock.now()))
 
     def _write_eof(self, stream: int) -> None:
         if self._closed is None:
-            self._call(lambda link: link.write_eof(stream, clock.now()))
+            self._session(lambda session: session.write_eof(stream, clock.now()))
 
     def _reset(self, stream: int, code: int) -> None:
         if self._closed is None:
-            self._call(lambda link: link.reset(stream, code, clock.now()))
+            self._session(lambda session: session.reset(stream, code, clock.now()))
 
     def _stop(self, stream: int, code: int) -> None:
         if self._closed is None:
-            self._call(lambda link: link.stop(stream, code, clock.now()))
+            self._session(lambda session: session.stop(stream, code, clock.now()))
 
     def _send_buffer_size(self, stream: int) -> int:
-        return 0 if self._closed is not None else self._call(lambda link: link.send_buffer_size(stream))
+        return (
+            0 if self._closed is not None else self._session(lambda session: session.send_buffer_size(stream))
+        )
 
     def _is_delivered(self, stream: int) -> bool:
-        return self._closed is None and self._call(lambda link: link.is_delivered(stream))
+        return self._closed is None and self._session(lambda session: session.is_delivered(stream))
 
     def _raise_if_closed(self) -> None:
         if self._closed is not None:

@@ -12,8 +12,9 @@ from types import TracebackType
 from peerway.connection import Connection
 from peerway.core.identity import NodeId, SecretKey
 from peerway.core.link import Link, LinkClosed, LinkEstablished
+from peerway.core.links import DialMoved, LinkEvent, Result
 from peerway.core.machine import Event, UdpAddress
-from peerway.core.node import DialMoved, LinkEvent, NodeMachine, Result
+from peerway.core.node import NodeMachine
 from peerway.core.path.candidate import Candidate
 from peerway.core.relay.keeper import RelayDown, RelayUp
 from peerway.core.relay.url import STUN_PORT, RelayUrl

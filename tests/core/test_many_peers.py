@@ -82,11 +82,12 @@ def test_when_all_hang_up_nothing_is_left():
     for link in list(crowd.hub.closed):
         machine.release(link)
     assert len(machine._links) == 0
-    assert machine._links.__dict__["_by_connection_id"] == {}
-    assert machine._links.__dict__["_by_index"] == {}
-    assert machine._links.__dict__["_pending"] == {}
-    assert machine._unread == {}
-    assert len(machine._children) == 2
+    assert machine._links._table._by_connection_id == {}
+    assert machine._links._table._by_index == {}
+    assert machine._links._table._pending == {}
+    assert machine._links._unread == {}
+    assert len(machine._children) == 3
+    assert machine._links._children == {}
     for peer in crowd.peers:
         assert len(peer.machine._links) == 0
         assert not peer.machine._relays._keepers

@@ -97,7 +97,7 @@ def test_a_stranger_gets_no_answer_and_leaves_no_trace():
     homes.world.run_for(5.0)
     assert homes.left.established == {}
     assert homes.right.events == []
-    assert homes.right.machine.drops["signal: hello of somebody we do not admit"] >= 1
+    assert homes.right.machine._links.drops["signal: hello of somebody we do not admit"] >= 1
     homes.world.run_for(20.0)
     assert "did not answer" in homes.left.closed[link].reason
 
@@ -105,7 +105,7 @@ def test_a_stranger_gets_no_answer_and_leaves_no_trace():
 def test_both_dial_at_once_and_one_connection_remains():
     homes = TwoHomes()
     admission = Admission(secret=SECRET)
-    homes.left.machine._door._admission = admission
+    homes.left.machine._links._door._admission = admission
     one = homes.left.dial(homes.right.ticket(SECRET))
     other = homes.right.dial(homes.left.ticket(SECRET))
     homes.world.run_for(3.0)

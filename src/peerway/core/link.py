@@ -11,7 +11,9 @@ from the relay to a direct path changes an address beneath QUIC, never QUIC.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
 from peerway.core.budget import ProbeBudget
 from peerway.core.identity import SecretKey
@@ -25,7 +27,6 @@ from peerway.core.machine import (
     UdpAddress,
 )
 from peerway.core.path.agent import PathAgent, PeerSilent
-from peerway.core.path.candidate import Candidate, TargetPolicy
 from peerway.core.path.choice import PathKey, PathView
 from peerway.core.path.events import (
     LocalCandidates,
@@ -33,7 +34,7 @@ from peerway.core.path.events import (
     PathLost,
     PathSelected,
 )
-from peerway.core.path.gather import MappingVerdict
+from peerway.core.path.survey import Surroundings
 from peerway.core.probe.message import ProbeOpener, ProbeSealer, derive_keys
 from peerway.core.quic.events import SessionClosed, SessionEnded, SessionEstablished
 from peerway.core.quic.session import QuicSession
@@ -51,6 +52,8 @@ MAX_EARLY_PROBES = 8
 LINGER_S = 3.0
 RESEND_BATCHES = 2  # what a doubted path may have swallowed last is sent again on the next best
 CODE_UNREACHABLE = 0x10
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +77,9 @@ class LinkEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class GatherWanted(Event):
-    """A path was lost: what we know of our own addresses may be out of date."""
+    """What we know of our own addresses may be out of date; `force`: a path was lost, so it surely is."""
 
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a node knows of itself: its sockets, whom it may probe, where it might be reached.
-
-    `gathered`: every STUN server asked has answered or failed.
-    """
-
-    sockets: tuple[UdpAddress, ...] = ()
-    policy: TargetPolicy = field(default_factory=TargetPolicy)
-    candidates: tuple[Candidate, ...] = ()
-    gathered: bool = False
-    mapping: MappingVerdict = MappingVerdict.UNKNOWN
+    force: bool = False
 
 
 class Link(Composite[str]):
@@ -289,50 +280,16 @@ class Link(Composite[str]):
         """The QUIC connection ids whose packets belong to this link now."""
         return self._quic.connection_ids
 
-    def open_stream(self, now: float) -> int:
-        """A new stream to the peer; its number."""
-        stream = self._quic.open_stream(now)
-        self._quic_called(now)
-        return stream
-
-    def write(self, stream: int, data: bytes, now: float) -> None:
-        """Append to what is to be sent on `stream`."""
-        self._quic.write(stream, data, now)
-        self._quic_called(now)
-
-    def write_eof(self, stream: int, now: float) -> None:
-        """Nothing more will be written on `stream`."""
-        self._quic.write_eof(stream, now)
-        self._quic_called(now)
-
-    def read(self, stream: int, limit: int, now: float) -> bytes:
-        """At most `limit` bytes (-1: all) that have arrived on `stream`."""
-        data = self._quic.read(stream, limit, now)
-        self._quic_called(now)
-        return data
-
-    def at_eof(self, stream: int) -> bool:
-        """Whether everything the peer wrote on `stream` has been read."""
-        return self._quic.at_eof(stream)
-
-    def send_buffer_size(self, stream: int) -> int:
-        """Bytes written on `stream` that still wait here."""
-        return self._quic.send_buffer_size(stream)
-
-    def reset(self, stream: int, code: int, now: float) -> None:
-        """Give up sending on `stream`."""
-        self._quic.reset(stream, code, now)
-        self._quic_called(now)
-
-    def stop(self, stream: int, code: int, now: float) -> None:
-        """Ask the peer to give up sending on `stream`."""
-        self._quic.stop(stream, code, now)
-        self._quic_called(now)
+    def with_session(self, use: Callable[[QuicSession], Result], now: float) -> Result:
+        """Use the session and its streams, and let what follows from it happen."""
+        result = use(self._quic)
+        self._touch("quic")
+        self._settle(now)
+        return result
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End the connection; the peer is told `code` and `reason`."""
-        self._quic.close(code, reason, now)
-        self._quic_called(now)
+        self.with_session(lambda session: session.close(code, reason, now), now)
 
     def ping(self, now: float) -> bool:
         """Ping the peer once on the path in use; False when there is none."""
@@ -349,10 +306,6 @@ class Link(Composite[str]):
         self._over(0, "given up", by_peer=False, now=now)
         self._settle(now)
 
-    def is_delivered(self, stream: int) -> bool:
-        """Whether the peer has everything that was written on `stream`, its end included."""
-        return self._quic.is_delivered(stream)
-
     def path(self) -> tuple[PathView | None, float]:
         """The path in use, None when none is known to work, and since when."""
         if self._agent is None:
@@ -360,10 +313,6 @@ class Link(Composite[str]):
         return self._agent.selected_view(), self._agent.selected_at
 
     # --- inside
-
-    def _quic_called(self, now: float) -> None:
-        self._touch("quic")
-        self._settle(now)
 
     def _data_moved(self, woke: bool) -> None:
         if woke:
@@ -445,7 +394,7 @@ class Link(Composite[str]):
             if isinstance(event, PathLost):
                 self._session.repeat(now)
                 self._touch("signal")
-                self._events.append(GatherWanted())
+                self._events.append(GatherWanted(force=True))
         elif isinstance(event, PathSelected):
             self._switched(event, now)
         elif isinstance(event, PeerSilent):

@@ -1,119 +1,301 @@
-"""Which link a datagram, a signal or an event belongs to: the tables a node looks things up in."""
+"""All connections of a node: who may begin one, and which of them a datagram belongs to.
+
+Links are known by number, also to the application; every event of one leaves wrapped in
+`LinkEvent`. What is decided here is only who gives way: when both sides dial at once the dial
+of the lower node id goes on, and a peer's newest proven connection takes the place of older ones.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
-from peerway.core.identity import NodeId
-from peerway.core.link import Link
-from peerway.core.machine import Address, Rng
+from peerway.core.budget import ProbeBudget
+from peerway.core.demux import Kind, connection_id_of
+from peerway.core.identity import NodeId, SecretKey
+from peerway.core.link import GatherWanted, Link, LinkClosed, LinkEnded, LinkEstablished
+from peerway.core.link_table import LinkTable
+from peerway.core.machine import (
+    Address,
+    Composite,
+    Datagram,
+    Event,
+    RelayAddress,
+    Rng,
+    UdpAddress,
+    WireError,
+)
+from peerway.core.path.survey import Surroundings
+from peerway.core.probe.message import index_of
+from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
+from peerway.core.signal.door import Admission, Door
+from peerway.core.signal.message import Signal, sender_of
+from peerway.core.signal.session import SignalSession
+from peerway.core.ticket import Ticket
 
-MAX_LINKS = 4096
-MAX_PENDING = 256  # accepted hellos that have not become connections
-MAX_PENDING_PER_SOURCE = 8
+CODE_SUPERSEDED = 0x11
+
+Result = TypeVar("Result")
 
 
-class LinkTable:
-    """Links by number, peer, probe index and QUIC connection id."""
+@dataclass(frozen=True, slots=True)
+class LinkEvent(Event):
+    """Something happened to link number `link`, whose other end is `peer`."""
 
-    def __init__(self, rng: Rng) -> None:
+    link: int
+    peer: NodeId
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class DialMoved(Event):
+    """Both dialled at once: the dial `link` is given up for `successor`, which the peer began."""
+
+    link: int
+    successor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkGone(Event):
+    """A link is over for good: what only it needed can be let go."""
+
+    link: int
+
+
+class Links(Composite[int]):
+    """The connections of the node whose key is `key`. `budget` is what their probes may spend."""
+
+    def __init__(self, key: SecretKey, admission: Admission, budget: ProbeBudget, rng: Rng) -> None:
+        super().__init__()
+        self._key = key
         self._rng = rng
-        self._links: dict[int, Link] = {}
-        self._last = 0
-        self._by_peer: dict[NodeId, list[int]] = {}
-        self._by_index: dict[int, int] = {}
-        self._index_of: dict[int, int] = {}
-        self._by_connection_id: dict[bytes, int] = {}
-        self._connection_ids: dict[int, dict[bytes, None]] = {}
-        self._pending: dict[int, Address] = {}
-        self._pending_per_source: Counter[Address] = Counter()
+        self._budget = budget
+        self._door = Door(key, admission)
+        self._table = LinkTable(rng)
+        self._unread: dict[int, Link] = {}
+        self._surroundings = Surroundings()
 
     def __len__(self) -> int:
-        return len(self._links)
+        return len(self._table)
 
-    def __getitem__(self, number: int) -> Link:
-        return self._links[number]
+    # --- from the application
 
-    def __iter__(self) -> Iterator[tuple[int, Link]]:
-        return iter(list(self._links.items()))
+    def connected_or_dialling(self, peer: NodeId) -> int | None:
+        """The link with `peer` that stands, or will if the peer is there; None when there is none."""
+        for number, link in self._table.of_peer(peer):
+            if link.is_established or link.is_proven or link.dialled:
+                return number
+        return None
 
-    def get(self, number: int | None) -> Link | None:
-        """The link with that number, None when it is over."""
-        return None if number is None else self._links.get(number)
-
-    def new_index(self) -> int:
-        """An index, not 0, at which no link receives probes yet."""
-        while (index := self._rng.randrange(1 << 32)) in self._by_index or index == 0:
-            pass
-        return index
-
-    def add(self, link: Link, index: int, pending_from: Address | None = None) -> int:
-        """Take in a link that receives probes at `index`; its number.
-
-        `pending_from`: a hello from there began it, and it counts against the limits until `settled`.
-        """
-        self._last += 1
-        number = self._last
-        self._links[number] = link
-        self._by_peer.setdefault(link.peer, []).append(number)
-        self._by_index[index] = number
-        self._index_of[number] = index
-        self._connection_ids[number] = {}
-        if pending_from is not None:
-            self._pending[number] = pending_from
-            self._pending_per_source[pending_from] += 1
+    def dial(self, ticket: Ticket, routes: tuple[Address, ...], now: float) -> int:
+        """Begin a connection with the ticket's node, who can be met at `routes`; the number of its link."""
+        index = self._table.new_index()
+        session = self._new_session(ticket.node_id, index)
+        link = Link.dial(self._key, session, routes, ticket.secret, self._surroundings, self._budget, now)
+        number = self._adopt_link(link, index)
+        self._settle(now)
         return number
 
-    def remove(self, number: int) -> None:
-        """The link is over."""
-        link = self._links.pop(number)
-        numbers = self._by_peer[link.peer]
-        numbers.remove(number)
-        if not numbers:
-            del self._by_peer[link.peer]
-        del self._by_index[self._index_of.pop(number)]
-        for connection_id in self._connection_ids.pop(number):
-            self._by_connection_id.pop(connection_id, None)
-        self.settled(number)
+    def call(self, number: int, use: Callable[[Link], Result], now: float) -> Result:
+        """Use link `number`, and let what follows from it happen. `KeyError` when it was released.
 
-    def has_room_for(self, source: Address) -> bool:
-        """Whether one more exchange may be begun from `source`."""
-        return (
-            len(self._links) < MAX_LINKS
-            and len(self._pending) < MAX_PENDING
-            and self._pending_per_source[source] < MAX_PENDING_PER_SOURCE
-        )
+        A link that is over can still be read from until `release`.
+        """
+        link = self._table.get(number)
+        if link is None:
+            return use(self._unread[number])
+        result = use(link)
+        self._touch(number)
+        self._settle(now)
+        return result
 
-    def settled(self, number: int) -> None:
-        """The link became a connection, or is over: it is not pending any more."""
-        source = self._pending.pop(number, None)
-        if source is not None:
-            self._pending_per_source[source] -= 1
-            if not self._pending_per_source[source]:
-                del self._pending_per_source[source]
+    def release(self, number: int) -> None:
+        """The link is over and what it held has been taken."""
+        self._unread.pop(number, None)
 
-    def of_peer(self, peer: NodeId) -> list[tuple[int, Link]]:
-        """The links with `peer` that are not over, oldest first."""
-        links = ((number, self._links[number]) for number in self._by_peer.get(peer, ()))
-        return [(number, link) for number, link in links if not link.is_closed]
+    # --- what has changed around us
 
-    def at_index(self, index: int) -> int | None:
-        """The link that receives probes at `index`."""
-        return self._by_index.get(index)
+    def surroundings_changed(self, surroundings: Surroundings, now: float) -> None:
+        """What the node knows of itself."""
+        self._surroundings = surroundings
+        self._each(lambda link: link.surroundings_changed(surroundings, now), now)
 
-    def with_connection_id(self, connection_id: bytes) -> int | None:
-        """The link that one of our QUIC connection ids belongs to."""
-        return self._by_connection_id.get(connection_id)
+    def network_changed(self, now: float) -> None:
+        """The machine's addresses or routes changed."""
+        self._each(lambda link: link.network_changed(now), now)
 
-    def issue(self, number: int, connection_id: bytes) -> bool:
-        """`connection_id` leads to link `number` from now on; False when it leads elsewhere already."""
-        if self._by_connection_id.setdefault(connection_id, number) != number:
-            return False
-        self._connection_ids[number][connection_id] = None
-        return True
+    def relay_up(self, url: str, now: float) -> None:
+        """A relay stands again."""
+        self._each(lambda link: link.relay_up(url, now), now)
 
-    def retire(self, number: int, connection_id: bytes) -> None:
-        """`connection_id` leads nowhere any more."""
-        if self._connection_ids[number].pop(connection_id, 0) is None:
-            del self._by_connection_id[connection_id]
+    def relay_down(self, url: str, now: float) -> None:
+        """The connection to a relay is gone."""
+        self._each(lambda link: link.relay_down(url, now), now)
+
+    def peer_gone(self, relay: RelayAddress, now: float) -> None:
+        """A relay says that it has no such client: see whether the peer still answers."""
+        self._each(lambda link: link.verify(now) if relay in link.routes else None, now)
+
+    def relays_needed(self) -> set[str]:
+        """The URLs of the relays on which peers are met."""
+        return {
+            route.url for _, link in self._table for route in link.routes if isinstance(route, RelayAddress)
+        }
+
+    def _each(self, use: Callable[[Link], None], now: float) -> None:
+        for number, link in self._table:
+            use(link)
+            self._touch(number)
+        self._settle(now)
+
+    # --- what arrives
+
+    def receive(
+        self,
+        kind: Kind,
+        data: bytes,
+        segment_size: int,
+        local: UdpAddress | None,
+        remote: Address,
+        now: float,
+    ) -> None:
+        """Datagrams of one kind; `segment_size` is 0 for a single one."""
+        if kind is Kind.QUIC:
+            self._quic_received(data, segment_size, local, remote, now)
+        else:
+            self._others_received(kind, Datagram(data, remote, local, segment_size), now)
+        self._settle(now)
+
+    def _others_received(self, kind: Kind, datagram: Datagram, now: float) -> None:
+        for segment in datagram.segments():
+            try:
+                if kind is Kind.SIGNAL:
+                    self._signal_received(segment, datagram.remote, now)
+                elif kind is Kind.PROBE:
+                    self._probe_received(segment, datagram.local, datagram.remote, now)
+                else:
+                    raise WireError(f"{kind.name.lower()}: nobody waits for it")
+            except WireError as error:
+                self._drop(str(error))
+
+    def _quic_received(
+        self, data: bytes, segment_size: int, local: UdpAddress | None, remote: Address, now: float
+    ) -> None:
+        try:
+            connection_id = connection_id_of(data)
+            if segment_size:
+                last = data[(len(data) - 1) // segment_size * segment_size :]
+                if connection_id_of(last) != connection_id:
+                    for start in range(0, len(data), segment_size):
+                        self._quic_received(data[start : start + segment_size], 0, local, remote, now)
+                    return
+        except WireError as error:
+            self._drop(str(error))
+            return
+        number = self._table.with_connection_id(connection_id)
+        if number is None:
+            self._drop("quic: no connection has this id")
+            return
+        self._table[number].quic_received(data, segment_size, local, remote, now)
+        self._touch(number)
+
+    def _probe_received(self, data: bytes, local: UdpAddress | None, remote: Address, now: float) -> None:
+        number = self._table.at_index(index_of(data))
+        if number is None:
+            raise WireError("probe: no exchange has this index")
+        self._table[number].probe_received(data, local, remote, now)
+        self._touch(number)
+
+    def _signal_received(self, data: bytes, source: Address, now: float) -> None:
+        sender = sender_of(data)
+        known = self._table.of_peer(sender)
+        if known:
+            signal = self._door.open_known(data, sender)
+        else:
+            signal = self._door.open_stranger(data, sender, source, now)
+        for number, link in known:
+            if signal.echo == link.secret or (not signal.echo and signal.secret == link.peer_secret):
+                link.signal_received(signal, source, now)
+                self._touch(number)
+                return
+        if signal.echo:
+            raise WireError("signal: its echo is of no exchange of ours")
+        self._hello_received(signal, source, known, now)
+
+    def _hello_received(
+        self, hello: Signal, source: Address, known: list[tuple[int, Link]], now: float
+    ) -> None:
+        """Somebody wants to begin. When we dial the same node, the lower node id's dial goes on."""
+        dial = next((number for number, link in known if link.dialled and not link.is_established), None)
+        if dial is not None and self._key.node_id < hello.sender:
+            self._table[dial].add_route(source, now)
+            self._touch(dial)
+            return
+        if dial is None and not self._door.admits(hello):
+            raise WireError("signal: hello of somebody we do not admit")
+        if not hello.body.dial:
+            raise WireError("signal: hello without a dial")
+        if not self._table.has_room_for(source):
+            raise WireError("signal: too many exchanges begun")
+        self._events.append(GatherWanted())
+        index = self._table.new_index()
+        session = self._new_session(hello.sender, index)
+        link = Link.accept(self._key, session, hello, source, self._surroundings, self._budget, now)
+        number = self._adopt_link(link, index, pending_from=source)
+        if dial is not None:
+            self._move_dial(dial, number)
+
+    # --- what the links say
+
+    def _child_event(self, key: int, event: Event, now: float) -> None:
+        number, link = key, self._table.get(key)
+        if link is None:
+            return
+        if isinstance(event, ConnectionIdIssued):
+            if not self._table.issue(number, event.connection_id):
+                self._drop("quic: a connection id that is in use")
+        elif isinstance(event, ConnectionIdRetired):
+            self._table.retire(number, event.connection_id)
+        elif isinstance(event, GatherWanted):
+            self._events.append(event)
+        elif isinstance(event, LinkEnded):
+            self._remove_link(number)
+        else:
+            if isinstance(event, LinkEstablished):
+                self._established(number, link, now)
+            self._events.append(LinkEvent(number, link.peer, event))
+            if isinstance(event, LinkClosed):
+                self._table.settled(number)
+                self._unread[number] = link
+
+    def _established(self, number: int, link: Link, now: float) -> None:
+        """The peer's newest proven connection takes the place of older ones and of our own dials."""
+        self._table.settled(number)
+        for other, rival in self._table.of_peer(link.peer):
+            if other == number:
+                continue
+            if rival.is_established:
+                rival.close(CODE_SUPERSEDED, "the peer began a new connection", now)
+                self._touch(other)
+            elif rival.dialled:
+                self._move_dial(other, number)
+
+    def _move_dial(self, number: int, successor: int) -> None:
+        self._events.append(DialMoved(number, successor))
+        self._remove_link(number)
+
+    def _adopt_link(self, link: Link, index: int, pending_from: Address | None = None) -> int:
+        number = self._table.add(link, index, pending_from)
+        self._adopt(number, link)
+        for connection_id in link.connection_ids:  # its first packets may come with the hello
+            self._table.issue(number, connection_id)
+        return number
+
+    def _new_session(self, peer: NodeId, index: int) -> SignalSession:
+        return SignalSession(self._key, peer, self._door.shared_with(peer), index, self._rng)
+
+    def _remove_link(self, number: int) -> None:
+        self._table.remove(number)
+        self._release(number)
+        self._events.append(LinkGone(number))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from peerway.core.identity import SecretKey
 from peerway.core.link import LinkClosed, LinkEstablished
+from peerway.core.links import DialMoved, LinkEvent, Result
 from peerway.core.machine import Event
-from peerway.core.node import DialMoved, LinkEvent, NodeMachine
+from peerway.core.node import NodeMachine
 from peerway.core.path.events import PathEvent, PathKind, PathSelected
+from peerway.core.quic.session import QuicSession
 from peerway.core.relay.server import RelayServer
 from peerway.core.signal.door import Admission
 from peerway.core.stun.server import StunServer
@@ -75,37 +79,35 @@ class SimNode:
         selected = self.paths.get(self.final(link), [])
         return bool(selected) and selected[-1].kind in (PathKind.DIRECT, PathKind.LAN)
 
-    def write(self, link: int, stream: int, data: bytes) -> None:
-        """Append to a stream."""
-        self.driver.call(
-            lambda now: self.machine.call(link, lambda found: found.write(stream, data, now), now)
-        )
+    def use(self, link: int, use: Callable[[QuicSession, float], Result]) -> Result:
+        """Use the session of a link: `use(session, now)`."""
+        results: list[Result] = []
 
-    def read(self, link: int, stream: int) -> bytes:
-        """Everything that has arrived on a stream."""
-        data = b""
+        def call(now: float) -> None:
+            results.append(
+                self.machine.call(
+                    link, lambda found: found.with_session(lambda session: use(session, now), now), now
+                )
+            )
 
-        def take(now: float) -> None:
-            nonlocal data
-            data = self.machine.call(link, lambda found: found.read(stream, -1, now), now)
-
-        self.driver.call(take)
-        return data
+        self.driver.call(call)
+        return results[0]
 
     def open_stream(self, link: int) -> int:
         """A new stream; its number."""
-        stream = 0
+        return self.use(link, lambda session, now: session.open_stream(now))
 
-        def begin(now: float) -> None:
-            nonlocal stream
-            stream = self.machine.call(link, lambda found: found.open_stream(now), now)
+    def write(self, link: int, stream: int, data: bytes) -> None:
+        """Append to a stream."""
+        self.use(link, lambda session, now: session.write(stream, data, now))
 
-        self.driver.call(begin)
-        return stream
+    def read(self, link: int, stream: int) -> bytes:
+        """Everything that has arrived on a stream."""
+        return self.use(link, lambda session, now: session.read(stream, -1, now))
 
     def close(self, link: int) -> None:
         """End the connection."""
-        self.driver.call(lambda now: self.machine.call(link, lambda found: found.close(0, "", now), now))
+        self.use(link, lambda session, now: session.close(0, "", now))
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, DialMoved):
