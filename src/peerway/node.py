@@ -70,6 +70,7 @@ class Node:
         self._dials: dict[int, int] = {}
         self._unaccepted: deque[Connection] = deque()
         self._changed = Wakeup()
+        self._unreachable: set[str] = set()
         self._closed = False
 
     # --- lifetime
@@ -290,12 +291,19 @@ class Node:
             self._dial_moved(event)
         elif isinstance(event, RelayUp):
             logger.info("relay connected url=%s", event.url)
+            self._unreachable.discard(event.url)
             self._changed.wake()
         elif isinstance(event, RelayDown):
-            logger.warning(
-                "relay lost url=%s reason=%s retry_in=%.1f", event.url, event.reason, event.retry_in
-            )
-            self._changed.wake()
+            self._relay_down(event)
+
+    def _relay_down(self, event: RelayDown) -> None:
+        # said once, and then only to those who want to know all
+        level = logging.INFO if event.url in self._unreachable else logging.WARNING
+        self._unreachable.add(event.url)
+        logger.log(
+            level, "relay down url=%s reason=%s retry_in=%.1f", event.url, event.reason, event.retry_in
+        )
+        self._changed.wake()
 
     def _dial_moved(self, event: DialMoved) -> None:
         given_up = self._connections.pop(event.link, None)
