@@ -1,11 +1,12 @@
 import random
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peerway.core.identity import SecretKey
-from peerway.core.machine import UdpAddress, WireError
+from peerway.core.machine import RelayAddress, UdpAddress, WireError
 from peerway.core.probe.message import (
     FULL_SIZE,
     OVERHEAD,
@@ -16,6 +17,7 @@ from peerway.core.probe.message import (
     ProbeSealer,
     derive_keys,
     index_of,
+    observed_address,
 )
 
 A = SecretKey(b"\x01" * 32)
@@ -109,19 +111,46 @@ def test_any_bytes_raise_wire_error(data):
         opener.open(b"\x05" + data)
 
 
-@given(st.binary(min_size=1, max_size=100))
-def test_any_sealed_plaintext_parses_or_raises_wire_error(plaintext):
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
+def sealed(plaintext):
+    """Any plaintext as a probe whose tag is right."""
     seal, _ = derive_keys(A.node_id, SECRET_A, B.node_id, SECRET_B)
-    _, opener = channel()
     header = b"\x05" + (77).to_bytes(4, "big") + (1).to_bytes(8, "big")
     nonce = bytes(4) + (1).to_bytes(8, "big")
-    sealed = header + ChaCha20Poly1305(seal).encrypt(nonce, plaintext, header)
+    return header + ChaCha20Poly1305(seal).encrypt(nonce, plaintext, header)
+
+
+@given(st.binary(min_size=1, max_size=100))
+def test_any_sealed_plaintext_parses_or_raises_wire_error(plaintext):
+    _, opener = channel()
     try:
-        opener.open(sealed)
+        opener.open(sealed(plaintext))
     except WireError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("plaintext", "complaint"),
+    [
+        (b"\x01\x00", "shorter than its pong"),
+        (b"\x03" + bytes(35), "neither ping nor pong"),
+        (b"\x02" + bytes(34), "neither ping nor pong"),
+        (b"\x02" + bytes(16) + b"\x05" + bytes(18), "address family 5"),
+    ],
+)
+def test_what_is_wrong_inside_is_named(plaintext, complaint):
+    _, opener = channel()
+    with pytest.raises(WireError, match=complaint):
+        opener.open(sealed(plaintext))
+
+
+def test_a_probe_that_is_too_short_has_no_index():
+    with pytest.raises(WireError, match="too short"):
+        index_of(b"\x05" + bytes(20))
+
+
+def test_what_a_pong_says_of_a_relayed_ping_is_nothing():
+    assert observed_address(RelayAddress("http://relay", b"k" * 32)) is None
+    assert observed_address(UdpAddress("203.0.113.7", 1)) == UdpAddress("203.0.113.7", 1)
 
 
 def test_the_window_behaves_like_a_set_of_seen_counters():

@@ -5,10 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerway.core.budget import BOXES_PER_SOURCE_BURST
+from peerway.core.budget import BOXES_PER_SOURCE_BURST, network_of
 from peerway.core.identity import SecretKey, seal
-from peerway.core.machine import RelayAddress, UdpAddress, WireError
-from peerway.core.path.candidate import Candidate, CandidateKind
+from peerway.core.machine import InterfaceAddress, RelayAddress, UdpAddress, WireError
+from peerway.core.path.candidate import (
+    Candidate,
+    CandidateKind,
+    RefusedError,
+    TargetPolicy,
+    networks_of,
+)
 from peerway.core.signal.door import Admission, Door
 from peerway.core.signal.message import Body, Signal, build, parse, sender_of
 from peerway.core.signal.session import (
@@ -82,6 +88,101 @@ def test_any_sealed_content_raises_wire_error(content):
     data = b"\x04" + A.node_id.public + nonce + seal(msgspec.msgpack.encode(content), nonce, SHARED)
     with pytest.raises(WireError):
         parse(data, B, SHARED)
+
+
+def sealed(**changes):
+    """A signal whose sealed part is well-formed but for the fields given."""
+    fields = {
+        "label": "peerway signal 1",
+        "sender": A.node_id.public,
+        "receiver": B.node_id.public,
+        "secret": b"s" * 32,
+        "echo": b"",
+        "counter": 1,
+        "acknowledged": 0,
+        "wants_answer": True,
+        "index": 1,
+        "dial": b"",
+        "admission": b"",
+        "candidates": [],
+    }
+    content = list({**fields, **changes}.values())
+    return b"\x04" + A.node_id.public + bytes(24) + seal(msgspec.msgpack.encode(content), bytes(24), SHARED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"label": "peerway signal 2"}, "another protocol"),
+        ({"sender": B.node_id.public}, "another sender"),
+        ({"receiver": A.node_id.public}, "another receiver"),
+        ({"secret": b"short"}, "secret of the wrong length"),
+        ({"echo": b"e" * 31}, "secret of the wrong length"),
+        ({"counter": 0}, "out of range"),
+        ({"acknowledged": -1}, "out of range"),
+        ({"index": 1 << 32}, "out of range"),
+        ({"dial": b"d" * 21}, "too long"),
+        ({"admission": b"a" * 33}, "too long"),
+        ({"candidates": [(1, "192.0.2.1", 1)] * 17}, "more than 16"),
+        ({"candidates": [(99, "192.0.2.1", 1)]}, "99"),
+        ({"candidates": [(1, "2001:db8::1%eth0", 1)]}, "zone"),
+    ],
+)
+def test_each_field_is_checked(changes, complaint):
+    with pytest.raises(WireError, match=complaint):
+        parse(sealed(**changes), B, SHARED)
+    parse(sealed(), B, SHARED)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 6), st.ip_addresses().map(str) | st.text(max_size=20), st.integers(-9, 99999)
+        ),
+        max_size=20,
+    )
+)
+def test_any_candidates_are_refused_somewhere_or_can_be_probed(entries):
+    try:
+        signal = parse(sealed(candidates=entries), B, SHARED)
+    except WireError:
+        return
+    policy = TargetPolicy(networks_of((InterfaceAddress("eth0", "192.168.1.2", 24),)))
+    for candidate in signal.body.candidates:
+        try:
+            policy.check(candidate.address)
+        except RefusedError:
+            continue
+        assert 0 < candidate.address.port < 65536
+        assert network_of(candidate.address)
+        policy.is_lan(candidate.address)
+
+
+@pytest.mark.parametrize(
+    ("ip", "port", "reason"),
+    [
+        ("203.0.113.7", 0, "port 0"),
+        ("203.0.113.7", 70000, "port 70000"),
+        ("127.0.0.1", 5, "loopback"),
+        ("::1", 5, "loopback"),
+        ("0.0.0.0", 5, "unspecified"),
+        ("224.0.0.251", 5353, "multicast"),
+        ("ff02::1", 5, "multicast"),
+        ("255.255.255.255", 5, "broadcast"),
+        ("192.168.1.255", 5, "broadcast"),
+        ("169.254.1.1", 5, "link-local"),
+        ("fe80::1", 5, "link-local"),
+        ("::ffff:192.0.2.1", 5, "IPv4-mapped"),
+    ],
+)
+def test_addresses_that_nobody_may_have_us_probe(ip, port, reason):
+    policy = TargetPolicy(networks_of((InterfaceAddress("eth0", "192.168.1.2", 24),)))
+    with pytest.raises(RefusedError, match=reason):
+        policy.check(UdpAddress(ip, port))
+
+
+def test_loopback_may_be_probed_only_where_it_is_all_there_is():
+    TargetPolicy(loopback=True).check(UdpAddress("127.0.0.1", 5))
 
 
 def test_a_candidate_that_is_no_address_raises_wire_error():

@@ -1,8 +1,19 @@
+import zlib
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerway.core.identity import KeyTextError, NodeId, SecretKey, seal, unseal
+from peerway.core.identity import (
+    KeyTextError,
+    NodeId,
+    SecretKey,
+    decode_text,
+    encode_text,
+    seal,
+    unseal,
+)
 from peerway.core.machine import UdpAddress, WireError
 from peerway.core.ticket import (
     NotATicketError,
@@ -41,7 +52,7 @@ def test_white_space_and_capitals_from_a_chat_window_do_no_harm():
 
 def test_every_cut_is_called_truncated():
     text = str(TICKET)
-    for length in range(len("peerway1"), len(text)):
+    for length in range(len("peerway"), len(text)):
         with pytest.raises(TicketTruncatedError, match="truncated"):
             Ticket.parse(text[:length])
 
@@ -91,6 +102,49 @@ def test_any_text_parses_or_raises_ticket_error(text):
 def test_any_ticket_survives_the_round_trip(node, relays, secret):
     ticket = Ticket(NodeId(node), tuple(relays), (), secret)
     assert Ticket.parse(str(ticket)) == ticket
+
+
+def written(content, version=1):
+    """A ticket's text around any content, its checksum right."""
+    body = msgspec.msgpack.encode(content)
+    raw = bytes([version]) + len(body).to_bytes(2, "big") + body
+    return "peerway1" + encode_text(raw + zlib.crc32(raw).to_bytes(4, "big"))
+
+
+NODE = KEY.node_id.public
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("no list", "makes no sense"),
+        ([NODE, [], [("not an ip", 1)], b""], "makes no sense"),
+        ([NODE, [], [("fe80::1%eth0", 1)], b""], "makes no sense"),
+        ([NODE[:31], [], [], b""], "wrong length"),
+        ([NODE, [], [], b"short"], "wrong length"),
+        ([NODE, ["http://r"] * 9, [], b""], "more than 8 relays"),
+        ([NODE, [], [("192.0.2.1", 1)] * 17, b""], "16 addresses"),
+    ],
+)
+def test_content_that_makes_no_sense_is_called_damaged(content, complaint):
+    with pytest.raises(TicketDamagedError, match=complaint):
+        Ticket.parse(written(content))
+
+
+def test_a_newer_version_inside_is_named_too():
+    with pytest.raises(TicketVersionError, match="version 9"):
+        Ticket.parse(written([NODE, [], [], b""], version=9))
+
+
+def test_something_behind_the_end_is_called_damaged():
+    raw = decode_text(str(TICKET)[8:])
+    with pytest.raises(TicketDamagedError):
+        Ticket.parse("peerway1" + encode_text(raw + b"more"))
+
+
+def test_a_ticket_that_never_ends_is_no_ticket():
+    with pytest.raises(NotATicketError):
+        Ticket.parse("peerway1" + "a" * 5000)
 
 
 def test_the_secret_is_not_in_the_repr():

@@ -8,7 +8,6 @@ apart from one with a wrong character.
 from __future__ import annotations
 
 import binascii
-import ipaddress
 import zlib
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ import msgspec
 
 from peerway.core.identity import KEY_SIZE, NodeId, decode_text, encode_text
 from peerway.core.machine import PeerwayError, UdpAddress
+from peerway.core.path.candidate import plain_ip
 
 PREFIX = "peerway"
 VERSION = 1
@@ -129,11 +129,7 @@ def _raw_bytes(text: str) -> bytes:
 def _from_body(body: bytes) -> Ticket:
     try:
         fields = _decoder.decode(body)
-        addresses = tuple(
-            UdpAddress(str(ipaddress.ip_address(ip)), port)
-            for ip, port in fields.addresses
-            if 0 < port < 65536
-        )
+        addresses = tuple(UdpAddress(plain_ip(ip), port) for ip, port in fields.addresses if 0 < port < 65536)
     except (msgspec.DecodeError, ValueError):
         raise TicketDamagedError("the ticket is damaged: its content makes no sense") from None
     if len(fields.node) != KEY_SIZE or len(fields.secret) not in (0, SECRET_SIZE):

@@ -32,6 +32,15 @@ class Candidate:
         return f"{self.address} ({self.kind.name.lower().replace('_', '-')})"
 
 
+def plain_ip(text: str) -> str:
+    """An IP address in canonical form; `ValueError` for anything else, a zone included: zones mean
+    nothing on another machine."""
+    ip = ipaddress.ip_address(text)
+    if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
+        raise ValueError(f"{text!r} names a zone")
+    return str(ip)
+
+
 class RefusedError(ValueError):
     """A candidate no probe is sent to; the message says why."""
 

@@ -8,14 +8,13 @@ who sent it to whom; without that, one's own signal sent back would open as the 
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
 import msgspec
 
 from peerway.core.identity import BOX_OVERHEAD, KEY_SIZE, NONCE_SIZE, NodeId, SecretKey, seal, unseal
 from peerway.core.machine import Rng, UdpAddress, WireError
-from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
+from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind, plain_ip
 
 FIRST_BYTE = 0x04
 LABEL = "peerway signal 1"
@@ -138,8 +137,7 @@ def _candidates(entries: list[tuple[int, str, int]]) -> tuple[Candidate, ...]:
         raise WireError(f"signal: more than {MAX_CANDIDATES} candidates")
     try:
         return tuple(
-            Candidate(CandidateKind(kind), UdpAddress(str(ipaddress.ip_address(ip)), port))
-            for kind, ip, port in entries
+            Candidate(CandidateKind(kind), UdpAddress(plain_ip(ip), port)) for kind, ip, port in entries
         )
     except ValueError as error:
         raise WireError(f"signal: {error}") from None
