@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import click
@@ -96,6 +97,7 @@ async def _stage(output: Output, no_lab: bool) -> AsyncIterator[Stage]:
             stage = await stack.enter_async_context(lab_stage())
         except LabUnavailable as error:
             output.notice(f"{error}\n  so this is between two programs on loopback, without any NAT")
+            logging.getLogger("peerway.server").setLevel(logging.ERROR)  # plain HTTP is right on loopback
             stage = await stack.enter_async_context(loopback_stage())
         yield stage
 
