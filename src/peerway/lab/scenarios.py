@@ -133,6 +133,14 @@ async def _spokes(meeting: Meeting) -> AsyncIterator[Step]:
         yield await _carry(meeting, met)
 
 
+async def _spokes_dialled(meeting: Meeting) -> AsyncIterator[Step]:
+    hub = await meeting.open("hub")
+    for spoke in (host for host in meeting.lab.topology.hosts if host != "hub"):
+        met = await meeting.dial("hub", hub, spoke, await meeting.open(spoke))
+        yield await _become(meeting, met, "direct", PROBING_S)
+        yield await _carry(meeting, met)
+
+
 async def _carry_through(
     meeting: Meeting, met: Met, text: str, fault: Awaitable[object], seconds: float = 3.0
 ) -> AsyncIterator[Step]:
@@ -270,6 +278,9 @@ SCENARIOS: dict[str, Scenario] = _by_name(
         "three-firewalls", "Three firewalls in a row on both sides: direct.", three_firewalls, _directly
     ),
     Scenario("hub-spoke", "Spokes of every sort dial a public hub: direct.", hub_and_spoke, _spokes),
+    Scenario(
+        "spoke-dialled", "A public hub dials spokes of every sort: direct.", hub_and_spoke, _spokes_dialled
+    ),
     Scenario(
         "poisoned-pair",
         "Routers that an early probe spoils: direct, since first packets die on the way.",
