@@ -14,12 +14,21 @@ from peerway.cli.stdio import CHUNKS_AHEAD, PENDING_LIMIT, Stdin, Stdout
 @pytest.fixture
 def pipe():
     ends = list(os.pipe())
+    threads = set(threading.enumerate())
     yield ends
-    for end in ends:
-        try:
-            os.close(end)
-        except OSError:
-            pass
+    close(ends[1])
+    # a reader that outlived its test would read from whatever gets the descriptor's number next
+    for thread in set(threading.enumerate()) - threads:
+        if thread.name == "stdin":
+            thread.join(5)
+    close(ends[0])
+
+
+def close(descriptor):
+    try:
+        os.close(descriptor)
+    except OSError:
+        pass
 
 
 async def read_all(source):
