@@ -2,10 +2,12 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 
 import pytest
 
+STOPS = ("SIGINT", "SIGHUP")
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # where an ordinary user's PATH does not look
 
 
@@ -27,3 +29,15 @@ def tool() -> Callable[[str, str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def programs_can_be_stopped() -> None:
+    """Programs that tests start take Ctrl-C, also when we run under nohup or in the background.
+
+    There these signals are ignored, and whoever we start inherits that; a handler is not inherited.
+    """
+    for name in STOPS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)

@@ -132,11 +132,13 @@ def test_a_slow_reader_holds_back_the_writer_but_not_the_loop(pipe):
         writing = asyncio.create_task(sink.write(bytes(total)))
         await asyncio.sleep(0)
         assert not writing.done()
-        threading.Thread(target=drain).start()
+        reader.start()
         await writing
         await sink.flush()
 
+    reader = threading.Thread(target=drain)
     asyncio.run(scenario())
+    reader.join()
     assert sum(read) == total
 
 
