@@ -275,11 +275,6 @@ class Link(Composite[str]):
         self._touch("quic")
         self._settle(now)
 
-    @property
-    def connection_ids(self) -> tuple[bytes, ...]:
-        """The QUIC connection ids whose packets belong to this link now."""
-        return self._quic.connection_ids
-
     def with_session(self, use: Callable[[QuicSession], Result], now: float) -> Result:
         """Use the session and its streams, and let what follows from it happen."""
         result = use(self._quic)

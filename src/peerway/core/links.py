@@ -288,8 +288,6 @@ class Links(Composite[int]):
     def _adopt_link(self, link: Link, index: int, pending_from: Address | None = None) -> int:
         number = self._table.add(link, index, pending_from)
         self._adopt(number, link)
-        for connection_id in link.connection_ids:  # its first packets may come with the hello
-            self._table.issue(number, connection_id)
         return number
 
     def _new_session(self, peer: NodeId, index: int) -> SignalSession:
