@@ -188,10 +188,22 @@ class Host:
             return "network is unreachable"
         source = UdpAddress(attachment.address.ip, socket.bound.port)
         for segment in transmit.segments:
-            packet = Packet(source, remote, segment, transmit.ttl or DEFAULT_TTL)
+            packet = Packet(source, remote, segment, transmit.ttl or DEFAULT_TTL, self.name)
             self.world.log(self.name, f"send {packet}")
             attachment.link.carry(packet, self)
         return ""
+
+    def inject(
+        self, source: UdpAddress, destination: UdpAddress, data: bytes, ttl: int = DEFAULT_TTL
+    ) -> bool:
+        """Send a packet from any `source`, ours or not, that leaves from here; whether a link leads there."""
+        attachment = self._attachment_towards(destination.ip)
+        if attachment is None:
+            return False
+        packet = Packet(source, destination, data, ttl, self.name)
+        self.world.log(self.name, f"inject {packet}")
+        attachment.link.carry(packet, self)
+        return True
 
     def _default_socket(self, ip: str, driver: Driver) -> UdpAddress | None:
         return next(

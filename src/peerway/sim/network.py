@@ -14,6 +14,7 @@ from typing import Protocol
 
 from peerway.core.machine import UdpAddress
 from peerway.sim.nat import Nat, NatBehaviour, Refusal
+from peerway.sim.tap import Moment, Sighting
 from peerway.sim.trace import fingerprint
 from peerway.sim.world import World
 
@@ -23,12 +24,13 @@ RETRANSMISSION_S = 0.2  # what a loss costs a byte stream, beside a round trip
 
 @dataclass(slots=True)
 class Packet:
-    """A UDP packet; routers on its way rewrite it."""
+    """A UDP packet; routers on its way rewrite it. `origin` is the host that it truly comes from."""
 
     source: UdpAddress
     destination: UdpAddress
     data: bytes
     ttl: int
+    origin: str = ""
 
     def __str__(self) -> str:
         return (
@@ -77,6 +79,8 @@ class Link:
     def carry(self, packet: Packet, sender: NetworkNode) -> None:
         """Bring the packet to the other end, if it gets there."""
         upwards = sender is self.lower
+        if self._world.taps:
+            self._show(packet, Moment.SENT, sender)
         delay = self._delay(len(packet.data) + HEADER_BYTES, upwards)
         if isinstance(delay, str):
             self._world.log(self.name, f"drop {delay} {packet}")
@@ -84,7 +88,24 @@ class Link:
         self._world.after(delay, self._deliver, packet, self.upper if upwards else self.lower)
 
     def _deliver(self, packet: Packet, receiver: NetworkNode) -> None:
+        if self._world.taps:
+            self._show(packet, Moment.ARRIVED, receiver)
         receiver.receive(packet, self)
+
+    def _show(self, packet: Packet, moment: Moment, node: NetworkNode) -> None:
+        sighting = Sighting(
+            self._world.now,
+            moment,
+            self.name,
+            node.name,
+            packet.source,
+            packet.destination,
+            packet.data,
+            packet.ttl,
+            packet.origin,
+        )
+        for tap in self._world.taps:
+            tap(sighting)
 
     def _delay(self, size: int, upwards: bool) -> float | str:
         quality, now = self.quality, self._world.now

@@ -14,6 +14,7 @@ import ipaddress
 import random
 from collections.abc import Callable
 
+from peerway.sim.tap import Tap
 from peerway.sim.trace import Trace
 
 _Entry = tuple[float, int, Callable[..., None], tuple[object, ...]]
@@ -22,7 +23,8 @@ _Entry = tuple[float, int, Callable[..., None], tuple[object, ...]]
 class World:
     """The clock, the chance and the memory that everything in a simulation shares.
 
-    `names` is the whole of its name system: host name to addresses.
+    `names` is the whole of its name system: host name to addresses. `taps` see every UDP packet
+    at both ends of every link.
     """
 
     def __init__(self, seed: int) -> None:
@@ -30,6 +32,7 @@ class World:
         self.now = 0.0
         self.trace = Trace()
         self.names: dict[str, tuple[str, ...]] = {}
+        self.taps: list[Tap] = []
         self._heap: list[_Entry] = []
         self._sequence = 0
 
