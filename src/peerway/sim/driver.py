@@ -73,9 +73,17 @@ class Driver:
         self.host = host
         self._on_event = on_event
         self._draining = False
+        self._halted = False
         self._alarm: float | None = None
         self._called_at = -1.0
         self._calls = 0
+
+    def halt(self) -> None:
+        """The machine is called no more; its streams are closed."""
+        self._halted = True
+        for end in self.streams.values():
+            end.close()
+        self.streams.clear()
 
     def tell(self, verb: str, *arguments: object) -> None:
         """The machine's input `verb`, with the time as its last argument."""
@@ -86,7 +94,9 @@ class Driver:
             raise ContractError(f"{type(self.machine).__name__} on {self.host.name} has no {verb}")
 
     def call(self, action: Callable[[float], object]) -> None:
-        """Do something with the machine: `action(now)`, then drain."""
+        """Do something with the machine: `action(now)`, then drain. Nothing once it is halted."""
+        if self._halted:
+            return
         action(self._world.now)
         if not self._draining:
             self._draining = True
@@ -146,7 +156,7 @@ class Driver:
             self._world.at(deadline.at, self._ring, deadline.at)
 
     def _ring(self, at: float) -> None:
-        if at != self._alarm:
+        if at != self._alarm or self._halted:
             return
         self._alarm = None
         deadline = self.machine.poll_deadline()

@@ -156,6 +156,14 @@ class Host:
         driver.call(lambda now: None)
         return driver
 
+    def stop(self, driver: Driver) -> None:
+        """The machine's program is killed: its sockets are gone and its streams closed, as the system does."""
+        driver.halt()
+        self._drivers.remove(driver)
+        for bound in [bound for bound, socket in self._sockets.items() if socket.driver is driver]:
+            del self._sockets[bound]
+        self._listeners = {port: other for port, other in self._listeners.items() if other is not driver}
+
     # --- UDP -----------------------------------------------------------------------
 
     def open_udp(self, port: int = 0, ip: str = "0.0.0.0") -> UdpAddress:

@@ -26,6 +26,8 @@ class SimNode:
     """A `NodeMachine` on a simulated host, with what happened to it kept by link.
 
     `established`, `closed` and `paths` are by link number; a dial that moved is followed.
+    `key` (32 bytes) and `port` are left to chance where not given. `on_link_event(link, event)`
+    sees what happens to links.
     """
 
     def __init__(
@@ -37,19 +39,23 @@ class SimNode:
         admission: Admission | None = None,
         stun: tuple[tuple[str, int], ...] = (),
         name: str = "",
+        key: bytes = b"",
+        port: int = 0,
+        on_link_event: Callable[[int, Event], None] | None = None,
     ) -> None:
         rng = world.rng(f"{name or host.name}/node")
+        secret = SecretKey(key or rng.randbytes(32))
         self.world = world
-        self.machine = NodeMachine(
-            SecretKey(rng.randbytes(32)), rng, admission=admission, relays=relays, stun=stun
-        )
+        self.host = host
+        self.machine = NodeMachine(secret, rng, admission=admission, relays=relays, stun=stun)
+        self._on_link_event = on_link_event
         self.established: dict[int, float] = {}
         self.closed: dict[int, LinkClosed] = {}
         self.paths: dict[int, list[PathSelected]] = {}
         self.events: list[tuple[float, int, Event]] = []
         self.moved: dict[int, int] = {}
         families = {"::" if ":" in address.ip else "0.0.0.0" for address in host.addresses}
-        sockets = tuple(host.open_udp(ip=wildcard) for wildcard in sorted(families))
+        sockets = tuple(host.open_udp(port, wildcard) for wildcard in sorted(families))
         self.driver = host.run(self.machine, sockets, on_event=self._on_event)
         self.driver.call(lambda now: self.machine.start(sockets, now))
 
@@ -122,6 +128,12 @@ class SimNode:
             self.closed[event.link] = inner
         elif isinstance(inner, PathSelected):
             self.paths.setdefault(event.link, []).append(inner)
+        if self._on_link_event is not None:
+            self._on_link_event(event.link, inner)
+
+    def kill(self) -> None:
+        """End the program as if by a signal that it does not hear of: nobody is told."""
+        self.host.stop(self.driver)
 
     def story(self, link: int) -> list[str]:
         """The path events of a link, as `explain` would tell them."""
