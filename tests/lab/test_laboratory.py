@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from peerway.lab import laboratory
 from peerway.lab.kinds import KINDS
 from peerway.lab.laboratory import LabError, Laboratory, LabUnavailable, require_lab
 from peerway.lab.messages import Done
+from peerway.lab.service import Service
 from peerway.lab.sockets import OpenSocket, Reflect
 from peerway.lab.topology import SERVER, SERVER_IPS, pair
 
@@ -151,6 +153,48 @@ def test_a_failed_command_brings_its_words():
         async with Laboratory(pair("open", "open")) as lab:
             with pytest.raises(LabError, match="does not exist"):
                 await lab.run("left", "ip", "link", "show", "eth7")
+
+    asyncio.run(scenario())
+
+
+GREETER = Service(
+    "greeter",
+    (sys.executable, "-m", "http.server", "8000"),
+    files=(("greeting", "good day"),),
+    rules="""
+table ip greeter {
+ chain pre { type nat hook prerouting priority dstnat; iifname "lan" tcp dport 80 redirect to :8000
+ }
+}
+""",
+)
+FETCH = """
+import time, urllib.request
+for _ in range(100):
+    try:
+        print(urllib.request.urlopen("http://10.1.1.1/greeting", timeout=2).read().decode(), end="")
+        break
+    except OSError:
+        time.sleep(0.05)
+"""
+
+
+def test_a_router_can_run_a_service_with_its_files_and_rules():
+    async def scenario():
+        async with Laboratory(pair("eim-apdf", "open")) as lab:
+            name = await lab.provide("left-router", GREETER)
+            fetched = await lab.run("left", sys.executable, "-c", FETCH)
+            await lab.stop(name)
+            return fetched, "GET /greeting" in await lab.log(name)
+
+    assert asyncio.run(scenario()) == ("good day", True)
+
+
+def test_a_service_whose_program_is_missing_names_its_package():
+    async def scenario():
+        async with Laboratory(pair("open", "open")) as lab:
+            with pytest.raises(LabUnavailable, match="greeter needs greetd-9: apt install greetd"):
+                await lab.provide("left-router", Service("greeter", ("greetd-9",), "greetd"))
 
     asyncio.run(scenario())
 

@@ -40,6 +40,7 @@ from peerway.lab.messages import (
 )
 from peerway.lab.namespaces import construction
 from peerway.lab.pipes import read_lines
+from peerway.lab.service import Service
 from peerway.lab.topology import Topology
 
 UNSHARE = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -160,6 +161,24 @@ class Laboratory:
     async def start(self, name: str, machine: str, *argv: str) -> None:
         """Start a third-party program that goes on, under a name for `stop` and `log`."""
         await self._ask(Start(name, machine, argv), Done)
+
+    async def provide(self, machine: str, service: Service) -> str:
+        """Have a machine run a service; returns the name to `stop`, `start` or read the `log` of it by.
+
+        LabUnavailable where its program is missing. It has been started, and may not be ready yet.
+        """
+        program = service.argv[0]
+        if shutil.which(program, path=search_path()) is None:
+            raise LabUnavailable(f"{service.name} needs {program}: apt install {service.package or program}")
+        name = f"{machine}-{service.name}"
+        directory = f"/run/{name}"
+        await self.run("", "mkdir", "-p", directory)
+        for file, text in service.files:
+            await self.run("", "tee", f"{directory}/{file}", input=text)
+        if service.rules:
+            await self.run(machine, "nft", "-f", "-", input=service.rules)
+        await self.start(name, machine, "env", "-C", directory, *service.argv)
+        return name
 
     async def stop(self, name: str, number: int = signal.SIGTERM) -> None:
         """Send a signal to what was started under a name, and wait for its end."""
