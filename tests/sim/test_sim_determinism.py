@@ -35,7 +35,8 @@ def test_another_seed_gives_another_trace():
 def test_trace_does_not_depend_on_the_process():
     digests = set()
     for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+        path = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": path}
         command = "from tests.sim.test_sim_determinism import digest; print(digest(7))"
         finished = subprocess.run(
             [sys.executable, "-c", command], env=environment, cwd=ROOT, capture_output=True, check=True

@@ -17,12 +17,10 @@ from peerway.sim.driver import RESOLVE_S, ContractError, Driver
 from peerway.sim.network import (
     Link,
     LinkQuality,
-    NetworkNode,
     Packet,
     Router,
-    stream_delay,
-    stream_route,
 )
+from peerway.sim.route import StreamRoute, find_route
 from peerway.sim.stream import BROKEN_AFTER_S, stream_pair
 from peerway.sim.world import World
 
@@ -98,12 +96,18 @@ class Host:
         *addresses: str,
         interface: str = "eth0",
         quality: LinkQuality = LAN_QUALITY,
+        downward: LinkQuality | None = None,
+        metric: int | None = 0,
     ) -> Link:
-        """A new interface with `addresses` ("10.0.0.2/24"), on a link to `router`."""
-        link = Link(self.world, self, router, quality)
+        """A new interface with `addresses` ("10.0.0.2/24"), on a link to `router`.
+
+        `quality` and `downward`: see `Link`. `metric` is that of the default route by it, None
+        for no such route.
+        """
+        link = Link(self.world, self, router, quality, downward)
         for text in addresses:
             parsed = ipaddress.ip_interface(text)
-            address = InterfaceAddress(interface, str(parsed.ip), parsed.network.prefixlen)
+            address = InterfaceAddress(interface, str(parsed.ip), parsed.network.prefixlen, metric)
             self._attachments.append(_Attachment(address, link))
             router.add_route(address.ip, link)
         self._tell_interfaces()
@@ -283,21 +287,22 @@ class Host:
             attempt.fail("name not found")
             return
         route = next((found for ip in ips if (found := self._stream_route(ip)) is not None), None)
-        delay = stream_delay(route[0]) if route is not None else None
-        if route is None or delay is None:
+        there = route.delay(outwards=True) if route is not None else None
+        back = route.delay(outwards=False) if route is not None else None
+        if route is None or there is None or back is None:
             self.world.after(BROKEN_AFTER_S, attempt.fail, "timed out")
             return
-        links, seen_ip, far = route
+        far = route.end
         assert isinstance(far, Host)
         listener = far._listeners.get(port)
         if listener is None:
-            self.world.after(2 * delay, attempt.fail, "connection refused")
+            self.world.after(there + back, attempt.fail, "connection refused")
             return
         driver, name = attempt.driver, attempt.name
-        driver.streams[name], server = stream_pair(self.world, links, driver, name, listener, far.name)
-        self.world.after(delay, server.accepted, seen_ip)
-        self.world.after(2 * delay, server.peer.opened)
+        driver.streams[name], server = stream_pair(self.world, route, driver, name, listener, far.name)
+        self.world.after(there, server.accepted, route.source_ip)
+        self.world.after(there + back, server.peer.opened)
 
-    def _stream_route(self, ip: str) -> tuple[list[Link], str, NetworkNode] | None:
+    def _stream_route(self, ip: str) -> StreamRoute | None:
         attachment = self._attachment_towards(ip)
-        return stream_route(attachment.link, attachment.address.ip, ip) if attachment else None
+        return find_route(attachment.link, attachment.address.ip, ip) if attachment else None

@@ -21,6 +21,9 @@ from enum import Enum
 
 from peerway.core.machine import UdpAddress
 from peerway.core.nat import Filtering, Mapping, PortAllocation
+from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
+
+__all__ = ["Hairpin", "Nat", "NatBehaviour", "Pooling", "Refusal"]
 
 PERMITS_LIMIT = 65_536  # for each mapping; the oldest goes
 POISON_LIMIT = 65_536  # the oldest goes
@@ -32,13 +35,6 @@ ALLOCATION_TRIES = 256
 _Scope = UdpAddress | str | None
 
 
-class Hairpin(Enum):
-    """What an inside host that sends to the NAT's outside address reaches (RFC 4787 section 6)."""
-
-    NONE = "none"
-    EXTERNAL_SOURCE = "external source"
-
-
 class Refusal(Enum):
     """Why a packet was dropped."""
 
@@ -47,25 +43,6 @@ class Refusal(Enum):
     FILTERED = "filtered"
     NO_FREE_PORT = "no free port"
     NO_HAIRPIN = "no hairpin"
-
-
-@dataclass(frozen=True, slots=True)
-class NatBehaviour:
-    """How a NAT behaves; the default is what a careful home router does.
-
-    `idle_s`: seconds after which an unused mapping or permit is gone. `input_open`: it can be
-    poisoned. `udp_blocked`: it forwards no UDP at all.
-    """
-
-    mapping: Mapping = Mapping.ENDPOINT_INDEPENDENT
-    filtering: Filtering = Filtering.ADDRESS_AND_PORT_DEPENDENT
-    ports: PortAllocation = PortAllocation.PRESERVING
-    translates: bool = True
-    idle_s: float = 30.0
-    inbound_refreshes: bool = True
-    hairpin: Hairpin = Hairpin.NONE
-    input_open: bool = False
-    udp_blocked: bool = False
 
 
 @dataclass(slots=True)
@@ -86,11 +63,14 @@ def _scope(dependence: Mapping | Filtering, remote: UdpAddress) -> _Scope:
 
 
 class Nat:
-    """A NAT with the address `outside_ip`, which a firewall does not need."""
+    """A NAT with the address `outside_ip`, or several; a firewall needs none."""
 
-    def __init__(self, behaviour: NatBehaviour, outside_ip: str, rng: random.Random) -> None:
+    def __init__(
+        self, behaviour: NatBehaviour, outside_ip: str | tuple[str, ...], rng: random.Random
+    ) -> None:
         self.behaviour = behaviour
-        self.outside_ip = outside_ip
+        self.outside_ips = _all(outside_ip)
+        self.boots = 1
         self._rng = rng
         self._entries: dict[tuple[UdpAddress, _Scope], _Entry] = {}
         self._diverted: dict[tuple[UdpAddress, _Scope], _Entry] = {}
@@ -144,8 +124,20 @@ class Nat:
         inside = self.inbound(outside, destination, now)
         return inside if isinstance(inside, Refusal) else (outside, inside)
 
-    def reboot(self) -> None:
-        """Forget everything."""
+    def error_inbound(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
+        """The inside address that an ICMP error about something sent to `source` is for."""
+        entry = self._live(self._by_outside.get(destination), now)
+        return entry.inside if entry is not None else Refusal.NO_MAPPING
+
+    def error_outbound(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
+        """The source that the outside sees of an ICMP error about something sent by `destination`."""
+        entry = self._live(self._entries.get((source, _scope(self.behaviour.mapping, destination))), now)
+        return entry.outside if entry is not None else Refusal.NO_MAPPING
+
+    def reboot(self, outside_ip: str | tuple[str, ...] = ()) -> None:
+        """Forget everything, and come back with other outside addresses where there are any."""
+        self.boots += 1
+        self.outside_ips = _all(outside_ip) or self.outside_ips
         for table in (self._entries, self._diverted, self._by_outside, self._poison):
             table.clear()
 
@@ -188,14 +180,14 @@ class Nat:
         if not self.behaviour.translates:
             return source
         if ports is PortAllocation.PRESERVING:
-            preserved = UdpAddress(self.outside_ip, source.port)
+            preserved = UdpAddress(self.outside_ips[0], source.port)
             if self._live(self._by_outside.get(preserved), now) is None:
                 return preserved
         sequential = ports is PortAllocation.SEQUENTIAL
         tries = SEQUENTIAL_PORTS[1] - SEQUENTIAL_PORTS[0] if sequential else ALLOCATION_TRIES
         for _ in range(tries):
             port = self._port_in_turn() if sequential else self._rng.randrange(*RANDOM_PORTS)
-            outside = UdpAddress(self.outside_ip, port)
+            outside = UdpAddress(self.outside_ips[0], port)
             if self._live(self._by_outside.get(outside), now) is None:
                 return outside
         return None
@@ -204,3 +196,7 @@ class Nat:
         port = self._next_port
         self._next_port = port + 1 if port + 1 < SEQUENTIAL_PORTS[1] else SEQUENTIAL_PORTS[0]
         return port
+
+
+def _all(ips: str | tuple[str, ...]) -> tuple[str, ...]:
+    return ips if isinstance(ips, tuple) else (ips,) if ips else ()

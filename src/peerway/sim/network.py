@@ -1,4 +1,4 @@
-"""Packets, links and routers: a tree, with hosts as its leaves and the core as its root.
+"""Routers and the links between them: a tree, with hosts as its leaves and the core as its root.
 
 A router knows the addresses below it, each with its link, and sends the rest up. Where it
 has a NAT or firewall for a packet's family, that stands between what is below and its
@@ -8,137 +8,33 @@ every router takes one off their TTL.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from peerway.core.machine import UdpAddress
-from peerway.sim.nat import Nat, NatBehaviour, Refusal
-from peerway.sim.tap import Moment, Sighting
-from peerway.sim.trace import fingerprint
+from peerway.sim.behaviour import NatBehaviour
+from peerway.sim.link import DEFAULT_QUALITY, Bursts, Link, LinkQuality, NetworkNode, Packet
+from peerway.sim.nat import Nat, Refusal
 from peerway.sim.world import World
 
-HEADER_BYTES = 28  # IPv4 and UDP
-RETRANSMISSION_S = 0.2  # what a loss costs a byte stream, beside a round trip
+__all__ = ["DEFAULT_QUALITY", "Bursts", "Link", "LinkQuality", "NetworkNode", "Packet", "Router"]
 
-
-@dataclass(slots=True)
-class Packet:
-    """A UDP packet; routers on its way rewrite it. `origin` is the host that it truly comes from."""
-
-    source: UdpAddress
-    destination: UdpAddress
-    data: bytes
-    ttl: int
-    origin: str = ""
-
-    def __str__(self) -> str:
-        return (
-            f"{self.source} > {self.destination} ttl {self.ttl} len {len(self.data)} {fingerprint(self.data)}"
-        )
-
-
-class NetworkNode(Protocol):
-    """Where a link can end."""
-
-    name: str
-
-    def receive(self, packet: Packet, link: Link) -> None: ...
+TTL = 64  # what a router's own packets start with
 
 
 @dataclass(frozen=True, slots=True)
-class LinkQuality:
-    """Each way of a link. `jitter_s`: up to so much more delay; `loss`: 0 to 1; `rate`: bits/s.
+class Hop:
+    """A link that a byte stream takes, and the NAT or firewall it goes through before."""
 
-    A packet that would wait behind more than `queue_bytes` is dropped; without a rate none waits.
-    """
-
-    delay_s: float = 0.01
-    jitter_s: float = 0.0
-    loss: float = 0.0
-    rate: float | None = None
-    queue_bytes: int = 262_144
-
-
-DEFAULT_QUALITY = LinkQuality()
-
-
-class Link:
-    """Joins `lower`, a host or router, to the router `upper`. While `up` is false it loses everything."""
-
-    def __init__(self, world: World, lower: NetworkNode, upper: Router, quality: LinkQuality) -> None:
-        self.lower = lower
-        self.upper = upper
-        self.quality = quality
-        self.up = True
-        self.name = f"{lower.name}-{upper.name}"
-        self._world = world
-        self._rng = world.rng(f"link {self.name}")
-        self._busy_until = {True: 0.0, False: 0.0}  # upwards, downwards
-
-    def carry(self, packet: Packet, sender: NetworkNode) -> None:
-        """Bring the packet to the other end, if it gets there."""
-        upwards = sender is self.lower
-        if self._world.taps:
-            self._show(packet, Moment.SENT, sender)
-        delay = self._delay(len(packet.data) + HEADER_BYTES, upwards)
-        if isinstance(delay, str):
-            self._world.log(self.name, f"drop {delay} {packet}")
-            return
-        self._world.after(delay, self._deliver, packet, self.upper if upwards else self.lower)
-
-    def _deliver(self, packet: Packet, receiver: NetworkNode) -> None:
-        if self._world.taps:
-            self._show(packet, Moment.ARRIVED, receiver)
-        receiver.receive(packet, self)
-
-    def _show(self, packet: Packet, moment: Moment, node: NetworkNode) -> None:
-        sighting = Sighting(
-            self._world.now,
-            moment,
-            self.name,
-            node.name,
-            packet.source,
-            packet.destination,
-            packet.data,
-            packet.ttl,
-            packet.origin,
-        )
-        for tap in self._world.taps:
-            tap(sighting)
-
-    def _delay(self, size: int, upwards: bool) -> float | str:
-        quality, now = self.quality, self._world.now
-        if not self.up:
-            return "link down"
-        if quality.loss and self._rng.random() < quality.loss:
-            return "lost"
-        delay = quality.delay_s
-        if quality.jitter_s:
-            delay += self._rng.uniform(0.0, quality.jitter_s)
-        if quality.rate is not None:
-            waiting = max(self._busy_until[upwards] - now, 0.0)
-            if waiting * quality.rate / 8 > quality.queue_bytes:
-                return "queue full"
-            self._busy_until[upwards] = now + waiting + size * 8 / quality.rate
-            delay += self._busy_until[upwards] - now
-        return delay
-
-    def stream_delay(self) -> float | None:
-        """Seconds for a piece of a byte stream, its retransmissions included; None while the link is down."""
-        quality = self.quality
-        if not self.up or quality.loss >= 1:
-            return None
-        delay = quality.delay_s
-        while quality.loss and self._rng.random() < quality.loss:
-            delay += RETRANSMISSION_S + 2 * quality.delay_s
-        return delay
+    link: Link
+    upwards: bool
+    nat: Nat | None = None
 
 
 class Router:
     """Forwards; `nat4` and `nat6` stand between its inside and its uplink.
 
-    `outside_ip` is what a translating `nat4` turns its inside into; `nat6` can only be a firewall.
+    `outside_ip` is what a translating `nat4` turns its inside into, one address or several; `nat6`
+    can only be a firewall. `quality` and `downward` are those of its uplink (see `Link`).
     """
 
     def __init__(
@@ -147,18 +43,38 @@ class Router:
         name: str,
         uplink: Router | None = None,
         nat4: NatBehaviour | None = None,
-        outside_ip: str = "",
+        outside_ip: str | tuple[str, ...] = (),
         nat6: NatBehaviour | None = None,
         quality: LinkQuality = DEFAULT_QUALITY,
+        downward: LinkQuality | None = None,
     ) -> None:
         self.name = name
-        self.uplink = Link(world, self, uplink, quality) if uplink is not None else None
+        self.uplink = Link(world, self, uplink, quality, downward) if uplink is not None else None
         self.nat4 = Nat(nat4, outside_ip, world.rng(f"nat4 {name}")) if nat4 else None
         self.nat6 = Nat(nat6, "", world.rng(f"nat6 {name}")) if nat6 else None
         self._world = world
         self._routes: dict[str, Link] = {}
-        if self.uplink is not None and self._translates(outside_ip):
-            self.uplink.upper.add_route(outside_ip, self.uplink)
+        self._announce()
+
+    def reboot(self, outside_ip: str | tuple[str, ...] = ()) -> None:
+        """Forget every mapping and session; come back with other outside addresses, where some are given."""
+        if self.nat4 is not None:
+            if outside_ip:
+                self._withdraw()
+            self.nat4.reboot(outside_ip)
+            self._announce()
+        if self.nat6 is not None:
+            self.nat6.reboot()
+
+    def _announce(self) -> None:
+        if self.uplink is not None and self.nat4 is not None and self.nat4.behaviour.translates:
+            for ip in self.nat4.outside_ips:
+                self.uplink.upper.add_route(ip, self.uplink)
+
+    def _withdraw(self) -> None:
+        if self.uplink is not None and self.nat4 is not None and self.nat4.behaviour.translates:
+            for ip in self.nat4.outside_ips:
+                self.uplink.upper.remove_route(ip)
 
     def add_route(self, ip: str, link: Link) -> None:
         """`ip` is reached by `link`, from here and from every router above that may know of it."""
@@ -181,90 +97,75 @@ class Router:
 
     def receive(self, packet: Packet, link: Link) -> None:
         """A packet came by `link`."""
-        nat = self._nat_for(packet.destination.ip)
+        source, destination = packet.source, packet.destination
+        mtu = self._route(packet, link)
+        if mtu and not packet.too_big:
+            # it quotes the packet as it came, so our own NAT has nothing to undo
+            self._forward(Packet(destination, source, b"", TTL, self.name, mtu))
+
+    def _route(self, packet: Packet, link: Link) -> int:
+        """The MTU of the link onwards where the packet does not fit and its sender is to be told, else 0."""
+        ip = packet.destination.ip
+        nat = self._nat_for(ip)
         if nat is None:
-            self._forward(packet)
-        elif link is self.uplink:
-            self._inbound(nat, packet)
-        elif nat.behaviour.translates and packet.destination.ip == nat.outside_ip:
-            self._hairpin(nat, packet)
-        elif packet.destination.ip in self._routes:
-            self._forward(packet)
-        else:
-            self._outbound(nat, packet)
+            return self._forward(packet)
+        if link is self.uplink:
+            return self._inbound(nat, packet)
+        if nat.behaviour.translates and ip in nat.outside_ips:
+            return self._hairpin(nat, packet)
+        if ip in self._routes:
+            return self._forward(packet)
+        return self._outbound(nat, packet)
 
-    def _inbound(self, nat: Nat, packet: Packet) -> None:
-        inside = nat.inbound(packet.source, packet.destination, self._world.now)
+    def _inbound(self, nat: Nat, packet: Packet) -> int:
+        translate = nat.error_inbound if packet.too_big else nat.inbound
+        inside = translate(packet.source, packet.destination, self._world.now)
         if isinstance(inside, Refusal):
-            self._drop(packet, inside.value)
-            return
+            return self._drop(packet, inside.value)
         packet.destination = inside
-        self._forward(packet)
+        return self._forward(packet)
 
-    def _outbound(self, nat: Nat, packet: Packet) -> None:
+    def _outbound(self, nat: Nat, packet: Packet) -> int:
         if packet.ttl <= 1:  # a router looks at it before it translates
-            self._drop(packet, "ttl")
-            return
-        outside = nat.outbound(packet.source, packet.destination, self._world.now)
+            return self._drop(packet, "ttl")
+        translate = nat.error_outbound if packet.too_big else nat.outbound
+        outside = translate(packet.source, packet.destination, self._world.now)
         if isinstance(outside, Refusal):
-            self._drop(packet, outside.value)
-            return
+            return self._drop(packet, outside.value)
         packet.source = outside
-        self._forward(packet)
+        return self._forward(packet)
 
-    def _hairpin(self, nat: Nat, packet: Packet) -> None:
+    def _hairpin(self, nat: Nat, packet: Packet) -> int:
         turned = nat.hairpin(packet.source, packet.destination, self._world.now)
         if isinstance(turned, Refusal):
-            self._drop(packet, turned.value)
-            return
+            return self._drop(packet, turned.value)
         packet.source, packet.destination = turned
-        self._forward(packet)
+        return self._forward(packet)
 
-    def _forward(self, packet: Packet) -> None:
+    def _forward(self, packet: Packet) -> int:
         packet.ttl -= 1
         link = self._routes.get(packet.destination.ip, self.uplink)
         if packet.ttl <= 0:
-            self._drop(packet, "ttl")
-        elif link is None:
-            self._drop(packet, "no route")
-        else:
-            link.carry(packet, self)
+            return self._drop(packet, "ttl")
+        if link is None:
+            return self._drop(packet, "no route")
+        return link.carry(packet, self)
 
-    def _drop(self, packet: Packet, reason: str) -> None:
+    def _drop(self, packet: Packet, reason: str) -> int:
         self._world.log(self.name, f"drop {reason} {packet}")
+        return 0
 
-    def stream_hops(self, ip: str) -> Iterator[tuple[Link, str]]:
-        """The links a new byte stream to `ip` takes from here, each with the source it has from there on.
-
-        That is "" where no NAT changed it. Ends early where nothing leads to `ip`.
-        """
+    def stream_hops(self, ip: str) -> Iterator[Hop]:
+        """The links a new byte stream to `ip` takes from here; ends early where nothing leads to `ip`."""
         nat = self._nat_for(ip)
         link = self._routes.get(ip)
         if link is not None:
             while link is not None:
-                yield link, ""
+                yield Hop(link, upwards=False)
                 below = link.lower
                 if not isinstance(below, Router) or below._nat_for(ip) is not None:
                     return  # a host; or a NAT or firewall, which lets no stream in
                 link = below._routes.get(ip)
         elif self.uplink is not None:
-            yield self.uplink, nat.outside_ip if nat is not None and nat.behaviour.translates else ""
+            yield Hop(self.uplink, upwards=True, nat=nat)
             yield from self.uplink.upper.stream_hops(ip)
-
-
-def stream_route(first: Link, source_ip: str, ip: str) -> tuple[list[Link], str, NetworkNode] | None:
-    """Links, the source address the far end sees, and the far end, of a stream that leaves by `first`."""
-    links = [first]
-    for link, source in first.upper.stream_hops(ip):
-        links.append(link)
-        source_ip = source or source_ip
-    end = links[-1].lower
-    if len(links) < 2 or isinstance(end, Router):
-        return None
-    return links, source_ip, end
-
-
-def stream_delay(links: Sequence[Link]) -> float | None:
-    """Seconds for a piece of a byte stream over all of `links`; None while one is down."""
-    delays = [delay for link in links if (delay := link.stream_delay()) is not None]
-    return sum(delays) if len(delays) == len(links) else None

@@ -9,10 +9,11 @@ mapping never died.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from peerway.sim.driver import Driver
-from peerway.sim.network import RETRANSMISSION_S, Link, stream_delay
+from peerway.sim.link import RETRANSMISSION_S
+from peerway.sim.route import StreamRoute
 from peerway.sim.trace import fingerprint
 from peerway.sim.world import World
 
@@ -25,13 +26,13 @@ class StreamEnd:
 
     peer: StreamEnd
 
-    def __init__(self, world: World, driver: Driver, name: str, links: Sequence[Link]) -> None:
+    def __init__(self, world: World, driver: Driver, name: str, route: StreamRoute, outwards: bool) -> None:
         self._world = world
         self._driver = driver
         self._name = name
-        self._links = links
+        self._route = route
+        self._outwards = outwards
         self._rng = world.rng(f"stream {name}")
-        self._rate = min((r for link in links if (r := link.quality.rate) is not None), default=None)
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._open = True
@@ -64,7 +65,7 @@ class StreamEnd:
     def _pump(self) -> None:
         self._pump_due = False
         while self._open and (self._waiting or self._closing):
-            delay = stream_delay(self._links)
+            delay = self._route.delay(self._outwards)
             if delay is None:
                 self._stall()
                 return
@@ -75,7 +76,8 @@ class StreamEnd:
                 return
             data = self._waiting.popleft()
             self._waiting_bytes -= len(data)
-            leaving = len(data) * 8 / self._rate if self._rate is not None else 0.0
+            rate = self._route.rate(self._outwards)
+            leaving = len(data) * 8 / rate if rate is not None else 0.0
             self._schedule_arrival(leaving + delay, self.peer.arrived, data)
             if self._paused and self._waiting_bytes < RESUME_BYTES:
                 self._paused = False
@@ -103,7 +105,7 @@ class StreamEnd:
 
     def arrived(self, data: bytes) -> None:
         """`data` came from the peer; an end that is gone answers with a reset."""
-        if not self._open and (delay := stream_delay(self._links)) is not None:
+        if not self._open and (delay := self._route.delay(self._outwards)) is not None:
             self._schedule_arrival(delay, self.peer.ended, "connection reset")
         cut = self._rng.randrange(len(data)) if data and self._rng.random() < 0.25 else 0
         for piece in (data[:cut], data[cut:]):
@@ -140,10 +142,10 @@ class StreamEnd:
 
 
 def stream_pair(
-    world: World, links: Sequence[Link], client: Driver, name: str, server: Driver, server_name: str
+    world: World, route: StreamRoute, client: Driver, name: str, server: Driver, server_name: str
 ) -> tuple[StreamEnd, StreamEnd]:
-    """Both ends of a new stream over `links`; the server's machine knows it by a name unlike any before."""
-    here = StreamEnd(world, client, name, links)
-    there = StreamEnd(world, server, f"{server_name}:{world.count()}", links)
+    """Both ends of a new stream over `route`; the server's machine knows it by a name unlike any before."""
+    here = StreamEnd(world, client, name, route, outwards=True)
+    there = StreamEnd(world, server, f"{server_name}:{world.count()}", route, outwards=False)
     here.peer, there.peer = there, here
     return here, there
