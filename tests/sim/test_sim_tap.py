@@ -89,6 +89,10 @@ def test_an_injected_packet_has_the_source_it_claims_and_its_true_origin():
     # the NAT lets in what claims to come from the server, and only that
     assert [(datagram.data, datagram.remote) for datagram in machine.datagrams][1:] == [(b"forged", SERVER)]
     assert {sighting.origin for sighting in seen} == {"mallory"}
+    assert {(sighting.source, sighting.forged) for sighting in seen} == {
+        (SERVER, True),
+        (UdpAddress("192.0.2.66", 7), False),
+    }
 
 
 def test_a_host_without_a_link_injects_nothing():

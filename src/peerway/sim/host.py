@@ -161,7 +161,7 @@ class Host:
         return driver
 
     def stop(self, driver: Driver) -> None:
-        """The machine's program is killed: its sockets are gone and its streams closed, as the system does."""
+        """The machine's program is killed: its sockets are gone and streams closed, as the system does it."""
         driver.halt()
         self._drivers.remove(driver)
         for bound in [bound for bound, socket in self._sockets.items() if socket.driver is driver]:
@@ -212,7 +212,8 @@ class Host:
         attachment = self._attachment_towards(destination.ip)
         if attachment is None:
             return False
-        packet = Packet(source, destination, data, ttl, self.name)
+        forged = all(source.ip != address.ip for address in self.addresses)
+        packet = Packet(source, destination, data, ttl, self.name, forged=forged)
         self.world.log(self.name, f"inject {packet}")
         attachment.link.carry(packet, self)
         return True

@@ -26,13 +26,23 @@ RETRANSMISSION_S = 0.2  # what a loss costs a byte stream, beside a round trip
 class Packet:
     """A UDP packet; routers on its way rewrite it. `size` counts its headers, in bytes.
 
-    `origin` is the host that it truly comes from.
+    `origin` is the host that it truly comes from; when it is `forged`, by an address not its own.
 
     With `too_big` it is an ICMP error instead (RFC 1191, RFC 4443 section 3.2): whoever sent
     from `destination` to `source` is told that only packets of `too_big` bytes get there.
     """
 
-    __slots__ = ("_fingerprint", "data", "destination", "origin", "size", "source", "too_big", "ttl")
+    __slots__ = (
+        "_fingerprint",
+        "data",
+        "destination",
+        "forged",
+        "origin",
+        "size",
+        "source",
+        "too_big",
+        "ttl",
+    )
 
     def __init__(
         self,
@@ -42,6 +52,8 @@ class Packet:
         ttl: int,
         origin: str = "",
         too_big: int = 0,
+        *,
+        forged: bool = False,
     ) -> None:
         self.source = source
         self.destination = destination
@@ -49,12 +61,21 @@ class Packet:
         self.ttl = ttl
         self.origin = origin
         self.too_big = too_big
+        self.forged = forged
         self.size = len(data) + (HEADER_BYTES_V6 if ":" in destination.ip else HEADER_BYTES_V4)
         self._fingerprint = ""
 
     def copy(self) -> Packet:
         """Another one just like it."""
-        return Packet(self.source, self.destination, self.data, self.ttl, self.origin, self.too_big)
+        return Packet(
+            self.source,
+            self.destination,
+            self.data,
+            self.ttl,
+            self.origin,
+            self.too_big,
+            forged=self.forged,
+        )
 
     def __str__(self) -> str:
         if self.too_big:
@@ -212,6 +233,7 @@ class Link:
             packet.data,
             packet.ttl,
             packet.origin,
+            packet.forged,
         )
         for tap in self._world.taps:
             tap(sighting)

@@ -26,6 +26,7 @@ class SimNode:
     """A `NodeMachine` on a simulated host, with what happened to it kept by link.
 
     `established`, `closed` and `paths` are by link number; a dial that moved is followed.
+    `listeners` are told of every event of the machine.
     `key` (32 bytes) and `port` are left to chance where not given. `on_link_event(link, event)`
     sees what happens to links.
     """
@@ -54,6 +55,7 @@ class SimNode:
         self.paths: dict[int, list[PathSelected]] = {}
         self.events: list[tuple[float, int, Event]] = []
         self.moved: dict[int, int] = {}
+        self.listeners: list[Callable[[Event, float], None]] = []
         families = {"::" if ":" in address.ip else "0.0.0.0" for address in host.addresses}
         sockets = tuple(host.open_udp(port, wildcard) for wildcard in sorted(families))
         self.driver = host.run(self.machine, sockets, on_event=self._on_event)
@@ -116,6 +118,8 @@ class SimNode:
         self.use(link, lambda session, now: session.close(0, "", now))
 
     def _on_event(self, event: Event, now: float) -> None:
+        for listener in self.listeners:
+            listener(event, now)
         if isinstance(event, DialMoved):
             self.moved[event.link] = event.successor
         if not isinstance(event, LinkEvent):

@@ -20,8 +20,8 @@ class Moment(Enum):
 class Sighting:
     """A UDP packet seen at `node`, an end of `link`, as it is put there or comes out.
 
-    `origin` is the host it truly comes from, whatever `source` says: ground truth that no
-    attacker may look at.
+    `origin` is the host it truly comes from, whatever `source` says, and `forged` whether `source`
+    was false from the start: ground truth that no attacker may look at.
     """
 
     at: float
@@ -33,6 +33,7 @@ class Sighting:
     data: bytes
     ttl: int
     origin: str
+    forged: bool
 
 
 Tap = Callable[[Sighting], None]
