@@ -89,7 +89,8 @@ SCENARIO = """
         async def after(*commands):
             for command in commands:
                 ip(command)
-            return [f"{a.interface} {a.ip}/{a.prefix_length}" for a in await asyncio.wait_for(told.get(), 5)]
+            addresses = await asyncio.wait_for(told.get(), 5)
+            return [f"{a.interface} {a.ip}/{a.prefix_length} {a.gateway}".rstrip() for a in addresses]
 
         print(await after(*UP))
         print(await after("addr add 2001:db8::7/64 dev lan nodad"))
@@ -119,7 +120,7 @@ def test_changes_of_addresses_routes_and_links_are_told(loop):
     assert done.stdout.splitlines() == [
         "['lan 192.0.2.7/24']",
         "['lan 192.0.2.7/24', 'lan 2001:db8::7/64']",
-        "route ['lan 192.0.2.7/24', 'lan 2001:db8::7/64']",
-        "route ['lan 192.0.2.7/24', 'lan 2001:db8::7/64']",
+        "route ['lan 192.0.2.7/24 192.0.2.1', 'lan 2001:db8::7/64']",
+        "route ['lan 192.0.2.7/24 192.0.2.1', 'lan 2001:db8::7/64']",
         "down []",
     ]

@@ -180,13 +180,15 @@ class InterfaceAddress:
     """An address of one of our network interfaces: canonical text form, prefix length in bits.
 
     `metric` is that of the interface's default route in the address's family, None without one:
-    the interface with the least is what the system sends by.
+    the interface with the least is what the system sends by. `gateway` is that route's next hop,
+    "" where there is none or it is not known.
     """
 
     interface: str
     ip: str
     prefix_length: int
     metric: int | None = field(default=None, compare=False)
+    gateway: str = field(default="", compare=False)
 
 
 class DrivenMachine(Machine, Protocol):

@@ -8,16 +8,16 @@ routes are other than before: interfaces of containers come and go all the time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import socket
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import ifaddr
 
 from peerway.core.machine import InterfaceAddress
+from peerway.io import routes as routes_out
+from peerway.io.routes import DefaultRoute
 from peerway.io.udp_options import ON_LINUX
 
 POLL_S = 5.0
@@ -33,12 +33,7 @@ _SIOCGIFFLAGS = 0x8913
 _IFF_UP_AND_RUNNING = 0x1 | 0x40
 _IFREQ = struct.Struct("=16sH22x")
 
-_ROUTES_BYTES = 64 * 1024  # default routes stand first; a router's full table is not ours to read
-
-# Documentation addresses (RFC 5737, RFC 3849): asking the way there sends nothing.
-_SOMEWHERE_V4 = ("192.0.2.1", 9)
-_SOMEWHERE_V6 = ("2001:db8::1", 9)
-
+_Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Picture = tuple[tuple[InterfaceAddress, ...], tuple[str, ...]]
 
 
@@ -46,7 +41,7 @@ def interface_addresses() -> tuple[InterfaceAddress, ...]:
     """The addresses others could reach us by, sorted; without loopback, interfaces that are down,
     and link-local IPv6 (which means nothing without a zone)."""
     found: set[InterfaceAddress] = set()
-    metrics = _metrics_v4(), _metrics_v6()
+    routes = routes_out.default_routes()
     usable: dict[str, bool] = {}
     for adapter in ifaddr.get_adapters():
         for entry in adapter.ips:
@@ -57,8 +52,8 @@ def interface_addresses() -> tuple[InterfaceAddress, ...]:
             if name not in usable:
                 usable[name] = _is_running(name)
             if usable[name]:
-                metric = metrics[ip.version == 6].get(name)
-                found.add(InterfaceAddress(name, str(ip), entry.network_prefix, metric))
+                metric, gateway = _way_out(name, ip, entry.network_prefix, routes)
+                found.add(InterfaceAddress(name, str(ip), entry.network_prefix, metric, gateway))
     return tuple(sorted(found))
 
 
@@ -147,10 +142,25 @@ class InterfaceWatch:
 
 
 def _picture() -> _Picture:
-    return interface_addresses(), _default_routes()
+    return interface_addresses(), routes_out.fingerprint()
 
 
-def _leads_nowhere(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def _way_out(
+    interface: str, ip: _Ip, prefix_length: int, routes: tuple[DefaultRoute, ...]
+) -> tuple[int | None, str]:
+    """Metric and gateway of the best default route by this interface; a gateway on another network is none."""
+    ours = [
+        route for route in routes if route.version == ip.version and route.leaves_by in (interface, str(ip))
+    ]
+    if not ours:
+        return None, ""
+    best = min(ours, key=lambda route: route.metric or 0)
+    network = ipaddress.ip_network((ip, prefix_length), strict=False)
+    near = best.gateway and ipaddress.ip_address(best.gateway) in network
+    return best.metric, best.gateway if near else ""
+
+
+def _leads_nowhere(ip: _Ip) -> bool:
     return ip.is_loopback or ip.is_unspecified or ip.is_multicast or (ip.version == 6 and ip.is_link_local)
 
 
@@ -181,58 +191,3 @@ def _open_netlink() -> socket.socket | None:
         netlink.close()
         raise
     return netlink
-
-
-def _default_routes() -> tuple[str, ...]:
-    """A text that changes when the way to the Internet does."""
-    if ON_LINUX:
-        return (*_default_routes_v4(), *_default_routes_v6())
-    return _source_towards(socket.AF_INET, _SOMEWHERE_V4), _source_towards(socket.AF_INET6, _SOMEWHERE_V6)
-
-
-def _default_routes_v4() -> list[str]:
-    return [f"{row[0]} {row[2]} {row[6]}" for row in _default_rows_v4()]
-
-
-def _default_routes_v6() -> list[str]:
-    return [f"{row[9]} {row[4]} {row[5]}" for row in _default_rows_v6()]
-
-
-def _metrics_v4() -> dict[str, int]:
-    """The metric of each interface's default route, the least where it has several."""
-    return _least([(row[0], int(row[6])) for row in _default_rows_v4()])
-
-
-def _metrics_v6() -> dict[str, int]:
-    return _least([(row[9], int(row[5], 16)) for row in _default_rows_v6()])
-
-
-def _least(routes: list[tuple[str, int]]) -> dict[str, int]:
-    return dict(sorted(routes, key=lambda route: -route[1]))
-
-
-def _default_rows_v4() -> list[list[str]]:
-    # Columns: interface, destination, gateway, flags, refcnt, use, metric, mask, ...
-    rows = [line.split() for line in _read_table("/proc/net/route")[1:]]
-    return [row for row in rows if len(row) > 7 and row[1] == row[7] == "00000000"]
-
-
-def _default_rows_v6() -> list[list[str]]:
-    # Columns: destination, its prefix, source, its prefix, next hop, metric, refcnt, use, flags, interface
-    rows = [line.split() for line in _read_table("/proc/net/ipv6_route")]
-    return [row for row in rows if len(row) > 9 and row[1] == "00" and row[9] != "lo"]
-
-
-def _read_table(path: str) -> list[str]:
-    try:
-        with Path(path).open(encoding="ascii") as table:
-            return table.read(_ROUTES_BYTES).splitlines()
-    except OSError:
-        return []
-
-
-def _source_towards(family: socket.AddressFamily, somewhere: tuple[str, int]) -> str:
-    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.connect(somewhere)
-        return str(probe.getsockname()[0])
-    return ""
