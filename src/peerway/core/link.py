@@ -83,7 +83,7 @@ class GatherWanted(Event):
 
 
 class Link(Composite[str]):
-    """The connection; made by `dial` or `accept` around a fresh exchange of signals."""
+    """The connection; made by `dial` or `accept` around a fresh exchange of signals and session."""
 
     def __init__(
         self,
@@ -117,6 +117,7 @@ class Link(Composite[str]):
         cls,
         key: SecretKey,
         session: SignalSession,
+        quic: QuicSession,
         routes: tuple[Address, ...],
         admission: bytes,
         surroundings: Surroundings,
@@ -127,7 +128,6 @@ class Link(Composite[str]):
 
         `admission` is the secret of the peer's ticket, or empty.
         """
-        quic = QuicSession.dial(key, session.peer, now)
         link = cls(key, session, quic, surroundings, budget)
         link.dialled = True
         link._tell_candidates(now)
@@ -143,6 +143,7 @@ class Link(Composite[str]):
         cls,
         key: SecretKey,
         session: SignalSession,
+        quic: QuicSession,
         hello: Signal,
         route: Address,
         surroundings: Surroundings,
@@ -150,7 +151,6 @@ class Link(Composite[str]):
         now: float,
     ) -> Link:
         """Take up the authorised `hello` that came by `route`."""
-        quic = QuicSession.accept(key, hello.sender, hello.body.dial, now)
         link = cls(key, session, quic, surroundings, budget)
         link._tell_candidates(now)
         session.answer(hello, route, now)

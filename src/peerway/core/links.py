@@ -29,6 +29,8 @@ from peerway.core.machine import (
 from peerway.core.path.survey import Surroundings
 from peerway.core.probe.message import index_of
 from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
+from peerway.core.quic.session import QuicSession
+from peerway.core.quic.transport import TransportFactory
 from peerway.core.signal.door import Admission, Door
 from peerway.core.signal.message import Signal, sender_of
 from peerway.core.signal.session import SignalSession
@@ -66,9 +68,17 @@ class LinkGone(Event):
 class Links(Composite[int]):
     """The connections of the node whose key is `key`. `budget` is what their probes may spend."""
 
-    def __init__(self, key: SecretKey, admission: Admission, budget: ProbeBudget, rng: Rng) -> None:
+    def __init__(
+        self,
+        key: SecretKey,
+        admission: Admission,
+        budget: ProbeBudget,
+        rng: Rng,
+        transports: TransportFactory,
+    ) -> None:
         super().__init__()
         self._key = key
+        self._transports = transports
         self._rng = rng
         self._budget = budget
         self._door = Door(key, admission)
@@ -92,7 +102,10 @@ class Links(Composite[int]):
         """Begin a connection with the ticket's node, who can be met at `routes`; the number of its link."""
         index = self._table.new_index()
         session = self._new_session(ticket.node_id, index)
-        link = Link.dial(self._key, session, routes, ticket.secret, self._surroundings, self._budget, now)
+        quic = QuicSession.dial(self._key, ticket.node_id, now, self._transports)
+        link = Link.dial(
+            self._key, session, quic, routes, ticket.secret, self._surroundings, self._budget, now
+        )
         number = self._adopt_link(link, index)
         self._settle(now)
         return number
@@ -241,7 +254,8 @@ class Links(Composite[int]):
         self._events.append(GatherWanted())
         index = self._table.new_index()
         session = self._new_session(hello.sender, index)
-        link = Link.accept(self._key, session, hello, source, self._surroundings, self._budget, now)
+        quic = QuicSession.accept(self._key, hello.sender, hello.body.dial, now, self._transports)
+        link = Link.accept(self._key, session, quic, hello, source, self._surroundings, self._budget, now)
         number = self._adopt_link(link, index, pending_from=source)
         if dial is not None:
             self._move_dial(dial, number)

@@ -28,6 +28,8 @@ from peerway.core.machine import (
     UdpAddress,
 )
 from peerway.core.path.survey import Surroundings, SurroundingsChanged, Survey
+from peerway.core.quic.qh3_transport import Qh3Transport
+from peerway.core.quic.transport import TransportFactory
 from peerway.core.relay.connections import RelayConnections
 from peerway.core.relay.keeper import RelayDown, RelayPackets, RelayPeerGone, RelayUp
 from peerway.core.relay.url import RelayUrl
@@ -41,7 +43,8 @@ class NodeMachine(Composite[str]):
     """The machine behind `peerway.Node`.
 
     `relays` are kept connected: the first is home. `stun` are servers beside the relays' own, as
-    (host, port). `static` are addresses we are configured to be reachable at.
+    (host, port). `static` are addresses we are configured to be reachable at. `transports` makes
+    what streams stand on.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class NodeMachine(Composite[str]):
         relays: tuple[str, ...] = (),
         stun: tuple[tuple[str, int], ...] = (),
         static: tuple[UdpAddress, ...] = (),
+        transports: TransportFactory = Qh3Transport,
     ) -> None:
         super().__init__()
         self.key = key
@@ -62,7 +66,7 @@ class NodeMachine(Composite[str]):
         self._adopt(_SURVEY, self._survey)
         self._relays = RelayConnections(self._home_relays, key.box_secret, rng)
         self._adopt(_RELAYS, self._relays)
-        self._links = Links(key, admission or Admission(), self.budget, rng)
+        self._links = Links(key, admission or Admission(), self.budget, rng, transports)
         self._adopt(_LINKS, self._links)
 
     # --- from the operating system

@@ -10,7 +10,9 @@ from peerway.core.links import DialMoved, LinkEvent, Result
 from peerway.core.machine import Event
 from peerway.core.node import NodeMachine
 from peerway.core.path.events import PathEvent, PathKind, PathSelected
+from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.quic.session import QuicSession
+from peerway.core.quic.transport import TransportFactory
 from peerway.core.relay.server import RelayServer
 from peerway.core.signal.door import Admission
 from peerway.core.stun.server import StunServer
@@ -43,12 +45,15 @@ class SimNode:
         key: bytes = b"",
         port: int = 0,
         on_link_event: Callable[[int, Event], None] | None = None,
+        transports: TransportFactory = Qh3Transport,
     ) -> None:
         rng = world.rng(f"{name or host.name}/node")
         secret = SecretKey(key or rng.randbytes(32))
         self.world = world
         self.host = host
-        self.machine = NodeMachine(secret, rng, admission=admission, relays=relays, stun=stun)
+        self.machine = NodeMachine(
+            secret, rng, admission=admission, relays=relays, stun=stun, transports=transports
+        )
         self._on_link_event = on_link_event
         self.established: dict[int, float] = {}
         self.closed: dict[int, LinkClosed] = {}
