@@ -16,8 +16,9 @@ from peerway.core.quic.events import (
     StreamOpened,
     StreamReadable,
 )
+from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.quic.session import QuicSession
-from peerway.core.quic.transport import StreamTransport
+from peerway.core.quic.transport import HandshakeCompleted, StreamTransport, TransportFactory
 
 CLIENT = SecretKey(bytes([1]) * 32)
 SERVER = SecretKey(bytes([2]) * 32)
@@ -91,6 +92,10 @@ class TransportEnd:
             self.react(event, now)
         yield from self.transport.transmits(now)
 
+    def of(self, kind: type[Event]) -> list:
+        """The events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
     def deadline(self) -> float | None:
         at = self.transport.deadline()
         return None if at is None else max(at, self._now + 0.001)
@@ -157,12 +162,33 @@ class Wire:
         return True
 
 
+class Raw(Wire):
+    """Two bare transports."""
+
+    def __init__(self, transports: TransportFactory = Qh3Transport, **link) -> None:
+        self.client = TransportEnd(transports.dial(START))
+        dialled = self.client.transport.original_destination_connection_id
+        self.server = TransportEnd(transports.accept(SERVER, dialled, START))
+        super().__init__(self.client, self.server, **link)
+
+    def connect(self) -> Raw:
+        assert self.run(10, lambda: HandshakeCompleted() in self.server.events)
+        return self
+
+
 class Pair(Wire):
     """A client's and a server's session over a wire."""
 
-    def __init__(self, delay: float = 0.02, loss: float = 0.0, seed: int = 1) -> None:
-        client = QuicSession.dial(CLIENT, SERVER.node_id, START)
-        server = QuicSession.accept(SERVER, CLIENT.node_id, client.original_destination_connection_id, START)
+    def __init__(
+        self,
+        delay: float = 0.02,
+        loss: float = 0.0,
+        seed: int = 1,
+        transports: TransportFactory = Qh3Transport,
+    ) -> None:
+        client = QuicSession.dial(CLIENT, SERVER.node_id, START, transports)
+        dialled = client.original_destination_connection_id
+        server = QuicSession.accept(SERVER, CLIENT.node_id, dialled, START, transports)
         self.client, self.server = SessionEnd(client), SessionEnd(server)
         super().__init__(self.client, self.server, delay, loss, seed)
 

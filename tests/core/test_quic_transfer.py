@@ -24,8 +24,8 @@ def send(end, data: bytes, now: float) -> int:
     return stream
 
 
-def test_what_is_sent_is_echoed():
-    pair = Pair().establish()
+def test_what_is_sent_is_echoed(transports):
+    pair = Pair(transports=transports).establish()
     Collector(pair.server, echo=True)
     answers = Collector(pair.client)
     stream = send(pair.client, b"hello", pair.now)
@@ -37,15 +37,15 @@ def test_what_is_sent_is_echoed():
     assert pair.client.session.is_delivered(stream)
 
 
-def test_a_stream_exists_for_the_peer_before_anything_is_written():
-    pair = Pair().establish()
+def test_a_stream_exists_for_the_peer_before_anything_is_written(transports):
+    pair = Pair(transports=transports).establish()
     stream = pair.server.session.open_stream(pair.now)
     assert pair.run(1, lambda: pair.client.of(StreamOpened) == [StreamOpened(stream)])
 
 
 @pytest.mark.parametrize(("loss", "seed"), [(0.0, 1), (0.05, 2), (0.05, 3), (0.2, 4)])
-def test_transfers_both_ways_survive_loss(loss, seed):
-    pair = Pair(delay=0.005, loss=loss, seed=seed).establish()
+def test_transfers_both_ways_survive_loss(transports, loss, seed):
+    pair = Pair(delay=0.005, loss=loss, seed=seed, transports=transports).establish()
     at_server, at_client = Collector(pair.server), Collector(pair.client)
     rng = random.Random(seed)
     up, down = rng.randbytes(MIB), rng.randbytes(MIB)
@@ -55,8 +55,8 @@ def test_transfers_both_ways_survive_loss(loss, seed):
     assert at_client.data[back] == down
 
 
-def test_reordering_and_duplicates_do_no_harm():
-    pair = Pair(delay=0.02).establish()
+def test_reordering_and_duplicates_do_no_harm(transports):
+    pair = Pair(delay=0.02, transports=transports).establish()
     rng = random.Random(5)
     carry = pair._carry
 
@@ -74,8 +74,8 @@ def test_reordering_and_duplicates_do_no_harm():
     assert received.data[stream] == data
 
 
-def test_a_thousand_streams_one_after_another():
-    pair = Pair(delay=0.001).establish()
+def test_a_thousand_streams_one_after_another(transports):
+    pair = Pair(delay=0.001, transports=transports).establish()
     Collector(pair.server, echo=True)
     answers = Collector(pair.client)
     for number in range(1000):
@@ -89,8 +89,8 @@ def test_a_thousand_streams_one_after_another():
     assert len(pair.server.session._streams) == 0
 
 
-def test_more_streams_than_the_peer_allows_at_once():
-    pair = Pair().establish()
+def test_more_streams_than_the_peer_allows_at_once(transports):
+    pair = Pair(transports=transports).establish()
     Collector(pair.server, echo=True)
     answers = Collector(pair.client)
     rng = random.Random(6)
@@ -102,8 +102,8 @@ def test_more_streams_than_the_peer_allows_at_once():
     assert answers.data == sent
 
 
-def test_streams_that_stay_open_beyond_the_limit_wait_for_one_to_end():
-    pair = Pair().establish()
+def test_streams_that_stay_open_beyond_the_limit_wait_for_one_to_end(transports):
+    pair = Pair(transports=transports).establish()
     received = Collector(pair.server)
     streams = [pair.client.session.open_stream(pair.now) for _ in range(150)]
     pair.run(2)
@@ -115,8 +115,8 @@ def test_streams_that_stay_open_beyond_the_limit_wait_for_one_to_end():
     assert sorted(received.data) == streams
 
 
-def test_a_receiver_that_never_reads_holds_only_its_window_while_others_flow():
-    pair = Pair(delay=0.001).establish()
+def test_a_receiver_that_never_reads_holds_only_its_window_while_others_flow(transports):
+    pair = Pair(delay=0.001, transports=transports).establish()
     silent = pair.client.session.open_stream(pair.now)
     pair.client.session.write(silent, bytes(8 * MIB), pair.now)
     pair.run(2)
@@ -130,8 +130,8 @@ def test_a_receiver_that_never_reads_holds_only_its_window_while_others_flow():
     assert pair.client.session.send_buffer_size(silent) == held
 
 
-def test_a_reader_that_wakes_up_gets_everything():
-    pair = Pair(delay=0.001).establish()
+def test_a_reader_that_wakes_up_gets_everything(transports):
+    pair = Pair(delay=0.001, transports=transports).establish()
     data = random.Random(9).randbytes(2 * MIB)
     stream = send(pair.client, data, pair.now)
     pair.run(2)
@@ -143,8 +143,8 @@ def test_a_reader_that_wakes_up_gets_everything():
     assert bytes(read) == data
 
 
-def test_the_window_of_a_busy_stream_grows():
-    pair = Pair(delay=0.05).establish()
+def test_the_window_of_a_busy_stream_grows(transports):
+    pair = Pair(delay=0.05, transports=transports).establish()
     received = Collector(pair.server)
     stream = pair.client.session.open_stream(pair.now)
     pair.client.session.write(stream, bytes(20 * MIB), pair.now)
@@ -154,8 +154,8 @@ def test_the_window_of_a_busy_stream_grows():
     assert StreamWritable(stream) in pair.client.events
 
 
-def test_a_small_stream_is_not_held_up_by_a_bulky_one():
-    pair = Pair(delay=0.02).establish()
+def test_a_small_stream_is_not_held_up_by_a_bulky_one(transports):
+    pair = Pair(delay=0.02, transports=transports).establish()
     received = Collector(pair.server)
     bulky = pair.client.session.open_stream(pair.now)
     pair.client.session.write(bulky, bytes(30 * MIB), pair.now)
@@ -167,8 +167,8 @@ def test_a_small_stream_is_not_held_up_by_a_bulky_one():
     assert len(received.data[bulky]) < 30 * MIB
 
 
-def test_a_reset_and_a_stop_reach_the_application():
-    pair = Pair().establish()
+def test_a_reset_and_a_stop_reach_the_application(transports):
+    pair = Pair(transports=transports).establish()
     stream = pair.client.session.open_stream(pair.now)
     pair.client.session.write(stream, b"never mind", pair.now)
     pair.run(1)
@@ -183,8 +183,8 @@ def test_a_reset_and_a_stop_reach_the_application():
     assert len(pair.server.session._streams) == 0
 
 
-def test_codes_of_resets_are_kept_exactly():
-    pair = Pair().establish()
+def test_codes_of_resets_are_kept_exactly(transports):
+    pair = Pair(transports=transports).establish()
     stream = pair.client.session.open_stream(pair.now)
     pair.run(1)
     pair.client.session.reset(stream, 2**32 - 1, pair.now)
@@ -192,8 +192,8 @@ def test_codes_of_resets_are_kept_exactly():
     assert StreamReset(stream, 2**32 - 1) in pair.server.events
 
 
-def test_stopping_a_writer_in_full_flow():
-    pair = Pair(delay=0.01).establish()
+def test_stopping_a_writer_in_full_flow(transports):
+    pair = Pair(delay=0.01, transports=transports).establish()
     stream = pair.client.session.open_stream(pair.now)
     pair.client.session.write(stream, bytes(4 * MIB), pair.now)
     pair.run(0.3)
@@ -206,8 +206,8 @@ def test_stopping_a_writer_in_full_flow():
     assert pair.client.of(SessionClosed) == []
 
 
-def test_delivery_is_known_only_when_the_peer_has_everything():
-    pair = Pair(delay=0.02).establish()
+def test_delivery_is_known_only_when_the_peer_has_everything(transports):
+    pair = Pair(delay=0.02, transports=transports).establish()
     stream = send(pair.client, bytes(100_000), pair.now)
     pair.run(0.015)
     assert not pair.client.session.is_delivered(stream)
@@ -215,8 +215,8 @@ def test_delivery_is_known_only_when_the_peer_has_everything():
     assert pair.server.session.read(stream, -1, pair.now) == bytes(100_000)
 
 
-def test_nothing_is_left_of_many_short_streams_in_a_lossy_network():
-    pair = Pair(delay=0.01, loss=0.1, seed=11).establish()
+def test_nothing_is_left_of_many_short_streams_in_a_lossy_network(transports):
+    pair = Pair(delay=0.01, loss=0.1, seed=11, transports=transports).establish()
     Collector(pair.server, echo=True)
     answers = Collector(pair.client)
     for _ in range(200):
@@ -228,9 +228,9 @@ def test_nothing_is_left_of_many_short_streams_in_a_lossy_network():
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_much_on_many_streams_both_ways_survives_a_bad_network(seed):
+def test_much_on_many_streams_both_ways_survives_a_bad_network(transports, seed):
     """Reordering, loss, outages and path switches: where qh3 with several streams stood still."""
-    pair = Pair(delay=0.02, seed=seed).establish()
+    pair = Pair(delay=0.02, seed=seed, transports=transports).establish()
     pair.loss = 0.02
     rng = random.Random(seed)
     carry = pair._carry

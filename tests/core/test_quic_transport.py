@@ -4,37 +4,18 @@ import logging
 
 import pytest
 from tests.core.quic_initial import ALPN, KEY_SHARE, SERVER_NAME, X25519MLKEM768, crypto_bytes, extensions
-from tests.core.quic_pair import SERVER, START, TransportEnd, Wire
+from tests.core.quic_pair import SERVER, START, Raw, TransportEnd
 
 from peerway.core.quic import qh3_transport
 from peerway.core.quic.events import ConnectionIdIssued
 from peerway.core.quic.qh3_connection import PlainConnection
 from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.quic.transport import (
-    HandshakeCompleted,
     PipeReceived,
     TransportClosed,
     TransportEnded,
     group_segments,
 )
-
-
-class Raw(Wire):
-    """Two bare transports."""
-
-    def __init__(self, **link) -> None:
-        self.client = TransportEnd(Qh3Transport.dial(START))
-        dialled = self.client.transport.original_destination_connection_id
-        self.server = TransportEnd(Qh3Transport.accept(SERVER, dialled, START))
-        super().__init__(self.client, self.server, **link)
-
-    def connect(self) -> Raw:
-        assert self.run(10, lambda: HandshakeCompleted() in self.server.events)
-        return self
-
-
-def of(end: TransportEnd, kind: type) -> list:
-    return [event for event in end.events if isinstance(event, kind)]
 
 
 def test_the_key_exchange_is_post_quantum_and_the_client_names_no_server():
@@ -53,52 +34,56 @@ def test_the_key_exchange_is_post_quantum_and_the_client_names_no_server():
     assert int.from_bytes(server_hello[KEY_SHARE][:2], "big") == X25519MLKEM768
 
 
-def test_the_first_flight_is_two_full_datagrams():
-    client = TransportEnd(Qh3Transport.dial(START))
+def test_the_first_flight_is_two_full_datagrams(transports):
+    client = TransportEnd(transports.dial(START))
     assert [len(segment) for group in client.drain(START) for segment in group] == [1200, 1200]
 
 
-def test_both_ends_have_the_same_binding_secret_once_and_keep_no_other():
-    raw = Raw().connect()
+def test_both_ends_have_the_same_binding_secret_once(transports):
+    raw = Raw(transports).connect()
     secret = raw.client.transport.take_binding_secret()
     assert len(secret) == 32
     assert raw.server.transport.take_binding_secret() == secret
     assert raw.client.transport.take_binding_secret() == b""
+
+
+def test_no_other_secret_is_kept():
+    raw = Raw().connect()
     assert raw.client.transport._sink.getvalue() == ""
 
 
-def test_the_client_sees_the_servers_key_and_the_server_sees_none():
-    raw = Raw().connect()
+def test_the_client_sees_the_servers_key_and_the_server_sees_none(transports):
+    raw = Raw(transports).connect()
     assert raw.client.transport.peer_certificate_key() == SERVER.node_id.public
     assert raw.server.transport.peer_certificate_key() is None
 
 
-def test_connection_ids_are_announced():
-    raw = Raw().connect()
+def test_connection_ids_are_announced(transports):
+    raw = Raw(transports).connect()
     raw.run(1)
     server = raw.server.transport
     assert server.connection_ids[0] == raw.client.transport.original_destination_connection_id
     assert all(len(connection_id) == 8 for connection_id in server.connection_ids)
-    assert of(raw.server, ConnectionIdIssued)
-    assert of(raw.client, ConnectionIdIssued)
+    assert raw.server.of(ConnectionIdIssued)
+    assert raw.client.of(ConnectionIdIssued)
 
 
-def test_no_datagram_is_larger_than_1200_bytes():
-    raw = Raw().connect()
+def test_no_datagram_is_larger_than_1200_bytes(transports):
+    raw = Raw(transports).connect()
     raw.keep = True
     raw.client.transport.send(bytes(300_000))
-    assert raw.run(30, lambda: sum(len(e.data) for e in of(raw.server, PipeReceived)) == 300_000)
+    assert raw.run(30, lambda: sum(len(e.data) for e in raw.server.of(PipeReceived)) == 300_000)
     assert 1100 < max(len(datagram) for datagram in raw.sent) <= 1200
 
 
-def test_coalesced_datagrams_are_received():
-    raw = Raw().connect()
+def test_coalesced_datagrams_are_received(transports):
+    raw = Raw(transports).connect()
     raw.run(1)
     raw.client.transport.send(bytes(9000))
     for group in raw.client.transport.transmits(raw.now):
         raw.server.receive(b"".join(group), len(group[0]), raw.now)
     raw.settle()
-    assert sum(len(event.data) for event in of(raw.server, PipeReceived)) == 9000
+    assert sum(len(event.data) for event in raw.server.of(PipeReceived)) == 9000
 
 
 def test_a_version_negotiation_packet_is_ignored():
@@ -121,9 +106,9 @@ def test_a_retry_packet_is_ignored():
     raw.connect()
 
 
-def test_a_server_ignores_a_first_packet_for_another_dial():
-    other = TransportEnd(Qh3Transport.dial(START))
-    server = Qh3Transport.accept(SERVER, b"anything", START)
+def test_a_server_ignores_a_first_packet_for_another_dial(transports):
+    other = TransportEnd(transports.dial(START))
+    server = transports.accept(SERVER, b"anything", START)
     for group in other.drain(START):
         for segment in group:
             server.receive(segment, 0, START)
@@ -131,36 +116,34 @@ def test_a_server_ignores_a_first_packet_for_another_dial():
     assert server.transmits(START) == []
 
 
-def test_a_close_reaches_the_peer_at_once_with_code_and_reason():
-    raw = Raw(delay=0.1).connect()
+def test_a_close_reaches_the_peer_at_once_with_code_and_reason(transports):
+    raw = Raw(transports, delay=0.1).connect()
     raw.run(1)
     raw.client.transport.close(7, "enough")
     before = raw.now
-    assert raw.run(5, lambda: bool(of(raw.server, TransportClosed)))
+    assert raw.run(5, lambda: bool(raw.server.of(TransportClosed)))
     assert raw.now - before == pytest.approx(0.1)
-    assert of(raw.server, TransportClosed) == [
-        TransportClosed(7, "enough", by_peer=True, is_application=True)
-    ]
+    assert raw.server.of(TransportClosed) == [TransportClosed(7, "enough", by_peer=True, is_application=True)]
     assert raw.run(
         30, lambda: TransportEnded() in raw.client.events and TransportEnded() in raw.server.events
     )
-    assert of(raw.client, TransportClosed) == []
+    assert raw.client.of(TransportClosed) == []
     assert raw.client.deadline() is None
     assert raw.server.deadline() is None
 
 
-def test_a_reason_too_long_for_a_packet_is_cut():
-    raw = Raw().connect()
+def test_a_reason_too_long_for_a_packet_is_cut(transports):
+    raw = Raw(transports).connect()
     raw.client.transport.close(7, "ü" * 3000)
-    assert raw.run(5, lambda: bool(of(raw.server, TransportClosed)))
-    assert of(raw.server, TransportClosed)[0].reason == "ü" * 128
+    assert raw.run(5, lambda: bool(raw.server.of(TransportClosed)))
+    assert raw.server.of(TransportClosed)[0].reason == "ü" * 128
 
 
 def test_a_peers_reason_is_not_logged(caplog):
     with caplog.at_level(logging.DEBUG), caplog.at_level(logging.DEBUG, logger="quic"):
         raw = Raw().connect()
         raw.client.transport.close(7, "a reason that is nobody's business")
-        assert raw.run(5, lambda: bool(of(raw.server, TransportClosed)))
+        assert raw.run(5, lambda: bool(raw.server.of(TransportClosed)))
         logging.getLogger("quic").warning("another user of qh3")
     assert "business" not in caplog.text
     assert "another user of qh3" in caplog.text
@@ -184,8 +167,8 @@ def test_a_peer_that_does_more_than_use_the_pipe_is_cut_off(break_it):
     break_it(raw.client.transport._connection)
     raw.run(1)
     reason = "a QUIC stream was opened or ended that should not be"
-    assert of(raw.server, TransportClosed) == [TransportClosed(0xA, reason, False, False)]
-    assert of(raw.client, TransportClosed) == [TransportClosed(0xA, reason, True, False)]
+    assert raw.server.of(TransportClosed) == [TransportClosed(0xA, reason, False, False)]
+    assert raw.client.of(TransportClosed) == [TransportClosed(0xA, reason, True, False)]
 
 
 def test_a_failure_inside_qh3_ends_the_connection_and_tells_the_peer():
@@ -193,8 +176,8 @@ def test_a_failure_inside_qh3_ends_the_connection_and_tells_the_peer():
     with raw.client.transport._guard:
         raise ValueError
     raw.run(0.1)
-    assert of(raw.client, TransportClosed) == [TransportClosed(1, "ValueError", False, False)]
-    assert of(raw.server, TransportClosed) == [TransportClosed(1, "", True, False)]
+    assert raw.client.of(TransportClosed) == [TransportClosed(1, "ValueError", False, False)]
+    assert raw.server.of(TransportClosed) == [TransportClosed(1, "", True, False)]
     raw.run(10)
     assert TransportEnded() in raw.client.events
     assert raw.client.transport.drops == {"quic: failed with ValueError": 1}
@@ -244,7 +227,7 @@ def test_another_version_of_qh3_is_used_by_its_public_face_alone(monkeypatch):
     monkeypatch.setattr(qh3_transport, "Connection", PlainConnection)
     raw = Raw().connect()
     raw.client.transport.send(bytes(100_000))
-    assert raw.run(30, lambda: sum(len(event.data) for event in of(raw.server, PipeReceived)) == 100_000)
+    assert raw.run(30, lambda: sum(len(event.data) for event in raw.server.of(PipeReceived)) == 100_000)
     raw.client.transport.close(7, "enough")
     assert raw.run(30, lambda: TransportEnded() in raw.server.events)
-    assert of(raw.server, TransportClosed) == [TransportClosed(7, "enough", True, True)]
+    assert raw.server.of(TransportClosed) == [TransportClosed(7, "enough", True, True)]
