@@ -15,6 +15,7 @@ from peerway.core.machine import (
     Transmit,
     UdpAddress,
 )
+from peerway.sim.internet import Internet
 
 PING_INTERVAL_S = 0.1
 PINGS = 40
@@ -98,9 +99,10 @@ class Puncher(Leaf):
     `opener_ttl` the first ping to each address has that TTL.
     """
 
-    def __init__(self, server, opener_ttl=None):
+    def __init__(self, server, opener_ttl=None, size=0):
         super().__init__()
         self._server = server
+        self._size = size
         self._opener_ttl = opener_ttl
         self._sent: dict[UdpAddress, int] = {}
         self._answered: dict[UdpAddress, None] = {}
@@ -124,7 +126,7 @@ class Puncher(Leaf):
             self._heard[remote] = None
             self.target(remote, now)
         elif data.startswith(b"pong "):
-            if as_address(data[5:]) == remote:
+            if as_address(data[5:].rstrip()) == remote:
                 self._answered[remote] = None
         elif remote == self._server:
             self._events.append(OutsideAddressLearned(as_address(data)))
@@ -135,7 +137,8 @@ class Puncher(Leaf):
         for address, sent in self._sent.items():
             if sent < PINGS:
                 ttl = self._opener_ttl if sent == 0 else None
-                self._transmits.append(Transmit((f"ping {address}".encode(),), address, ttl=ttl))
+                ping = f"ping {address}".encode().ljust(self._size)
+                self._transmits.append(Transmit((ping,), address, ttl=ttl))
                 self._sent[address] = sent + 1
         if any(sent < PINGS for sent in self._sent.values()):
             self._timers.set("ping", now + PING_INTERVAL_S, "toy: ping")
@@ -211,3 +214,44 @@ def punch(topology, opener_ttl=2, right_later_s=0.0, seconds=6.0):
         drivers[side].tell("begin")
     world.run_for(seconds)
     return met
+
+
+def meet(plan, seconds=6.0):
+    """Whether `Puncher`s on the hosts "left" and "right" meet in any family, with full-size pings."""
+    internet = Internet(plan, seed=1)
+    return any(
+        _meet_in(internet, family, seconds)
+        for family in (4, 6)
+        if all(family in host.interfaces[0].families for host in plan.hosts)
+    )
+
+
+def _meet_in(internet, family, seconds):
+    def in_family(host):
+        return [a.ip for a in host.addresses if (":" in a.ip) is (family == 6)]
+
+    world, observer = internet.world, internet.relays["relay.test"]
+    server_socket = observer.open_udp(9, in_family(observer)[0])
+    observer.run(Observer([server_socket]))
+    drivers, met = {}, set()
+
+    def start(side, other):
+        def on_event(event, now):
+            if isinstance(event, OutsideAddressLearned):
+                world.at(1.0, lambda: drivers[other].tell("target", event.address))
+            elif isinstance(event, Met):
+                met.add(side)
+
+        host = internet.hosts[side]
+        host.open_udp(41641, "::" if family == 6 else "0.0.0.0")
+        drivers[side] = host.run(Puncher(server_socket, opener_ttl=2, size=1200), on_event=on_event)
+        for ip in in_family(host):
+            if ip not in in_family(internet.hosts[other]):  # two homes may have the same: that is oneself
+                world.at(1.0, lambda ip=ip: drivers[other].tell("target", UdpAddress(ip, 41641)))
+
+    start("left", "right")
+    start("right", "left")
+    for driver in drivers.values():
+        driver.tell("begin")
+    world.run_for(seconds)
+    return len(met) == 2

@@ -181,6 +181,11 @@ class NodeMachine(Composite[str]):
         return self._home_relays
 
     @property
+    def connection_count(self) -> int:
+        """Connections that stand, begin, or linger after their end."""
+        return len(self._links)
+
+    @property
     def surroundings(self) -> Surroundings:
         """What the node knows of itself."""
         return self._survey.surroundings

@@ -73,6 +73,7 @@ class Host:
         self.name = name
         self.world = world
         self.coalesce = coalesce
+        self.packets_sent = 0
         self._attachments: list[_Attachment] = []
         self._sockets: dict[UdpAddress, _Socket] = {}
         self._listeners: dict[int, Driver] = {}
@@ -201,6 +202,7 @@ class Host:
         source = UdpAddress(attachment.address.ip, socket.bound.port)
         for segment in transmit.segments:
             packet = Packet(source, remote, segment, transmit.ttl or DEFAULT_TTL, self.name)
+            self.packets_sent += 1
             self.world.log(self.name, f"send {packet}")
             attachment.link.carry(packet, self)
         return ""

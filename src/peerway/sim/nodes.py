@@ -144,6 +144,13 @@ class SimNode:
         """End the program as if by a signal that it does not hear of: nobody is told."""
         self.host.stop(self.driver)
 
+    def leftovers(self) -> str:
+        """What a node without connections should not have: links, or a timer that is not a relay's."""
+        deadline = self.machine.poll_deadline()
+        if count := self.machine.connection_count:
+            return f"{count} connections"
+        return deadline.reason if deadline and not deadline.reason.startswith("relay") else ""
+
     def story(self, link: int) -> list[str]:
         """The path events of a link, as `explain` would tell them."""
         return [

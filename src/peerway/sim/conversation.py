@@ -1,0 +1,197 @@
+"""Two nodes that talk, and the check that every byte arrives: sent by that peer, in order, once.
+
+Each side writes on streams of its own. A stream begins with its number, so that what arrives can
+be held against what was sent, whatever connection it came by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from peerway.core.link import LinkClosed, LinkEstablished
+from peerway.core.machine import Event
+from peerway.core.quic.events import StreamReadable
+from peerway.core.quic.transport import TransportFactory
+from peerway.core.signal.door import Admission
+from peerway.core.ticket import Ticket
+from peerway.sim.internet import Internet
+from peerway.sim.nodes import RELAY_PORT, SimNode
+from peerway.sim.scenario import SIDES, Side, other
+
+SECRET = b"a ticket's secret"[:16]
+_NUMBER_SIZE = 4
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What a side wrote on one stream."""
+
+    side: Side
+    link: int
+    stream: int
+    data: bytearray
+    arrived: int = 0
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """What arrives on one stream, until its number is known."""
+
+    head: bytes = b""
+    sent: _Sent | None = None
+
+
+@dataclass(slots=True)
+class _End:
+    """One side: its node, the links that stand, and how others ended."""
+
+    node: SimNode
+    open_links: list[int] = field(default_factory=list)
+    outgoing: _Sent | None = None
+    incoming: dict[tuple[int, int], _Incoming] = field(default_factory=dict)
+
+
+class Conversation:
+    """The nodes of both sides. `errors` holds what arrived and should not have; `closures` each end."""
+
+    def __init__(self, internet: Internet, transports: Callable[[], TransportFactory] | None = None) -> None:
+        self.internet = internet
+        self.world = internet.world
+        self.errors: list[str] = []
+        self.closures: list[tuple[float, Side, LinkClosed]] = []
+        self._sent: list[_Sent] = []
+        self._relays = tuple(f"http://{relay.name}:{RELAY_PORT}" for relay in internet.plan.relays)
+        self._keys = {side: self.world.rng(f"{side}/key").randbytes(32) for side in SIDES}
+        self._ends: dict[Side, _End] = {}
+        for side in SIDES:
+            self.start(side)
+
+    def start(self, side: Side) -> None:
+        """Run the node of `side`."""
+        node = SimNode(
+            self.world,
+            self.internet.hosts[side],
+            self._relays,
+            admission=Admission(secret=SECRET),
+            name=f"{side} {self.world.count()}",
+            key=self._keys[side],
+            port=self.internet.plan.host(side).port,
+            on_link_event=lambda link, event: self._happened(side, link, event),
+        )
+        self._ends[side] = _End(node)
+
+    def restart(self, side: Side) -> None:
+        """Kill the node of `side` and run it anew: it has the same key and remembers nothing."""
+        self._ends[side].node.kill()
+        self.start(side)
+
+    def node(self, side: Side) -> SimNode:
+        """The node of `side`."""
+        return self._ends[side].node
+
+    def ticket(self, side: Side) -> Ticket:
+        """By which the peer dials `side`."""
+        return self.node(side).ticket(SECRET)
+
+    # --- connecting
+
+    def dial(self, side: Side) -> None:
+        """Begin; when both are connected `is_up`."""
+        self.node(side).dial(self.ticket(other(side)))
+
+    def close(self, side: Side) -> None:
+        """End the connection from one side."""
+        for link in list(self._ends[side].open_links):
+            self.node(side).close(link)
+
+    def link(self, side: Side) -> int | None:
+        """The newest link of `side` that stands."""
+        links = self._ends[side].open_links
+        return links[-1] if links else None
+
+    def is_open(self, side: Side) -> bool:
+        """Whether a connection stands, as far as this side knows."""
+        return bool(self._ends[side].open_links)
+
+    @property
+    def last_closure(self) -> str:
+        """The last connection that ended, in words."""
+        if not self.closures:
+            return "none has"
+        at, side, closed = self.closures[-1]
+        return f"{side} at {at:.3f}, code {closed.code:#x}: {closed.reason}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether both have one connection, and but one."""
+        return all(len(end.open_links) == 1 for end in self._ends.values())
+
+    def is_direct(self, side: Side) -> bool:
+        """Whether what this side sends travels directly now."""
+        link = self.link(side)
+        return link is not None and self.node(side).is_direct(link)
+
+    def direct_since(self, side: Side) -> float:
+        """When the path in use was chosen."""
+        link = self.link(side)
+        assert link is not None
+        return self.node(side).paths[link][-1].at
+
+    # --- talking
+
+    def send(self, side: Side, size: int) -> None:
+        """Write `size` bytes on the connection that stands; `LookupError` when there is none."""
+        end, link = self._ends[side], self.link(side)
+        if link is None:
+            raise LookupError(f"{side} has no connection")
+        if end.outgoing is None or end.outgoing.link != link:
+            stream = end.node.open_stream(link)
+            head = len(self._sent).to_bytes(_NUMBER_SIZE, "big")
+            end.outgoing = _Sent(side, link, stream, bytearray(head))
+            self._sent.append(end.outgoing)
+            end.node.write(link, stream, head)
+        data = self.world.rng(f"{side} {len(end.outgoing.data)}").randbytes(size)
+        end.outgoing.data += data
+        end.node.write(link, end.outgoing.stream, data)
+
+    def has_arrived(self, side: Side) -> bool:
+        """Whether the peer has all that `side` wrote on its present stream."""
+        sent = self._ends[side].outgoing
+        return sent is None or sent.arrived == len(sent.data)
+
+    @property
+    def all_arrived(self) -> bool:
+        """Whether nothing is under way."""
+        return all(self.has_arrived(side) for side in SIDES)
+
+    # --- what the nodes say
+
+    def _happened(self, side: Side, link: int, event: Event) -> None:
+        end = self._ends[side]
+        if isinstance(event, StreamReadable):
+            data = end.node.read(link, event.stream)
+            self._arrived(side, end.incoming.setdefault((link, event.stream), _Incoming()), data)
+        elif isinstance(event, LinkEstablished):
+            end.open_links.append(link)
+        elif isinstance(event, LinkClosed):
+            self.closures.append((self.world.now, side, event))
+            end.node.machine.release(link)
+            if link in end.open_links:
+                end.open_links.remove(link)
+
+    def _arrived(self, side: Side, incoming: _Incoming, data: bytes) -> None:
+        if incoming.sent is None:
+            incoming.head += data
+            if len(incoming.head) < _NUMBER_SIZE:
+                return
+            data, number = incoming.head, int.from_bytes(incoming.head[:_NUMBER_SIZE], "big")
+            if number >= len(self._sent) or self._sent[number].side == side or self._sent[number].arrived:
+                self.errors.append(f"{side} was given a stream that its peer never opened, or again")
+                return
+            incoming.sent = self._sent[number]
+        sent = incoming.sent
+        expected = bytes(sent.data[sent.arrived : sent.arrived + len(data)])
+        if data != expected:
+            self.errors.append(f"{side} was given other bytes than its peer sent, after {sent.arrived}")
+        sent.arrived += len(data)

@@ -1,0 +1,131 @@
+"""An internet built from its plan, and what can be done to it while it runs."""
+
+from __future__ import annotations
+
+from peerway.sim.host import Host
+from peerway.sim.link import Link, LinkQuality
+from peerway.sim.network import Router
+from peerway.sim.nodes import run_server
+from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RouterPlan
+from peerway.sim.world import World
+
+RELAY_QUALITY = LinkQuality(delay_s=0.002)
+_RELAY_NETWORK = "203.0.113"
+
+
+class Internet:
+    """A world built from `plan`; `plan` follows what is done to it.
+
+    `routers`, `hosts` and `relays` are by name. Relays and STUN servers run; nodes are for the
+    caller to start.
+    """
+
+    def __init__(self, plan: InternetPlan, seed: int) -> None:
+        self.plan = plan
+        self.world = World(seed)
+        self.core = Router(self.world, CORE)
+        self.routers: dict[str, Router] = {}
+        self.hosts: dict[str, Host] = {}
+        self.relays: dict[str, Host] = {}
+        self._taken: dict[str, int] = {}
+        self._numbers = {router.name: number for number, router in enumerate(plan.routers, 1)}
+        for router in plan.routers:
+            self.routers[router.name] = self._build_router(router)
+        for number, relay in enumerate(plan.relays):
+            self._build_relay(relay.name, relay.families, number)
+        for host in plan.hosts:
+            self.hosts[host.name] = Host(self.world, host.name)
+            for interface in host.interfaces:
+                self._attach(self.hosts[host.name], interface)
+        for name in plan.down:
+            self._link(name).up = False
+
+    # --- building
+
+    def _router(self, name: str) -> Router:
+        return self.core if name == CORE else self.routers[name]
+
+    def _build_router(self, plan: RouterPlan) -> Router:
+        outside = self._outside(plan) if plan.translates else ()
+        return Router(
+            self.world,
+            plan.name,
+            self._router(plan.uplink),
+            plan.nat4,
+            outside,
+            plan.nat6,
+            quality=plan.quality,
+            downward=plan.downward,
+        )
+
+    def _build_relay(self, name: str, families: tuple[int, ...], number: int) -> None:
+        host = self.relays[name] = Host(self.world, name)
+        addresses = []
+        for offset in (10, 11):
+            last = offset + 10 * number
+            if 4 in families:
+                addresses.append(f"{_RELAY_NETWORK}.{last}/24")
+            if 6 in families:
+                addresses.append(f"2001:db8:ffff::{last:x}/64")
+        host.attach(self.core, *addresses, quality=RELAY_QUALITY)
+        self.world.names[name] = tuple(address.ip for address in host.addresses)
+        run_server(self.world, host)
+
+    def _attach(self, host: Host, plan: InterfacePlan) -> None:
+        addresses = []
+        if 4 in plan.families:
+            addresses.append(f"{self._address4(plan.router)}/24")
+        if 6 in plan.families:
+            number = self._next(f"{plan.router} 6")
+            addresses.append(f"2001:db8:{self._numbers[plan.router]:x}::{number:x}/64")
+        host.attach(self._router(plan.router), *addresses, interface=plan.name, quality=plan.quality)
+
+    def _outside(self, plan: RouterPlan) -> tuple[str, ...]:
+        """Fresh addresses for the outside of the router."""
+        if plan.uplink != CORE:
+            return tuple(self._address4(plan.uplink) for _ in range(plan.outside_addresses))
+        network, name = f"5.{self._numbers[plan.name]}.0", f"{plan.name} outside"
+        return tuple(f"{network}.{self._next(name)}" for _ in range(plan.outside_addresses))
+
+    def _address4(self, router: str) -> str:
+        """A fresh address on the inside of `router`."""
+        plan = self.plan.router(router)
+        network = plan.inside if plan.translates else f"5.{self._numbers[router]}.1"
+        return f"{network}.{self._next(f'{router} 4')}"
+
+    def _next(self, what: str) -> int:
+        self._taken[what] = self._taken.get(what, 1) + 1
+        return self._taken[what]
+
+    def _link(self, name: str) -> Link:
+        if name in self.routers:
+            link = self.routers[name].uplink
+            assert link is not None
+            return link
+        host = self.hosts.get(name) or self.relays[name]
+        return host.link()
+
+    # --- what can happen
+
+    def cut(self, name: str) -> None:
+        """The link upwards of a router, host or relay carries nothing any more."""
+        self._link(name).up = False
+        self.plan = self.plan.cut(name)
+
+    def mend(self, name: str) -> None:
+        """It carries again."""
+        self.plan = self.plan.mended(name)
+        self._link(name).up = True
+
+    def move(self, host: str, plan: HostPlan) -> None:
+        """The host leaves its networks and joins those of `plan`, with new addresses."""
+        for interface in self.plan.host(host).interfaces:
+            self.hosts[host].detach(interface.name)
+        self.plan = self.plan.with_host(plan)
+        for interface in plan.interfaces:
+            self._attach(self.hosts[host], interface)
+
+    def reboot(self, router: str, renumber: bool) -> None:
+        """The router forgets every mapping; with `renumber` its outside addresses are new."""
+        plan = self.plan.router(router)
+        self.routers[router].reboot(self._outside(plan) if renumber and plan.translates else ())

@@ -1,0 +1,187 @@
+"""The oracle for a whole internet: how two hosts must be able to meet, from the plan alone.
+
+The two ways up meet at some router, and packets between the two turn round there; or higher up,
+at a NAT that translates both and is willing to (a hairpin). Where they turn decides which boxes
+lie between, and which address of a side means anything there:
+
+- its own, when nothing below the turn translates it;
+- what a third party at the core sees, when nothing above the turn translates it once more.
+
+When each can be told of the other, `oracle.direct_possible` has the rest. A side with neither
+address may still speak first, to one who hears everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from peerway.core.nat import Filtering, Mapping, PortAllocation
+from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
+from peerway.sim.link import HEADER_BYTES_V4, HEADER_BYTES_V6, LinkQuality
+from peerway.sim.oracle import direct_possible
+from peerway.sim.plan import CORE, InterfacePlan, InternetPlan
+
+Outlook = Literal["direct", "unsure", "guessing", "relay"]
+
+SURE_ROUND_TRIP = 0.4  # the share that must come back before anything is promised
+FULL_SIZE = 1200  # bytes of the largest datagram, which a path must carry both ways
+SURE_SESSIONS = 100  # a node tries more than one address, and asks more than one server
+SURE_IDLE_S = 6.0  # mappings that die sooner may not outlive the pause between two pings
+_BEST_FIRST: tuple[Outlook, ...] = ("direct", "unsure", "guessing", "relay")
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """The way up from a host: `links[i]` leads to `routers[i]`, whose box above itself is `boxes[i]`.
+
+    The last router is the core. A link has a quality each way; None is one that is cut.
+    """
+
+    routers: tuple[str, ...]
+    boxes: tuple[NatBehaviour | None, ...]
+    links: tuple[tuple[LinkQuality, LinkQuality] | None, ...]
+
+    def crossed(self, start: int, end: int) -> list[NatBehaviour]:
+        """The boxes of the routers number `start` up to `end`, that one left out."""
+        return [box for box in self.boxes[start:end] if box is not None]
+
+    @property
+    def sees_core(self) -> bool:
+        """Whether a third party at the core can be asked what it sees."""
+        return None not in self.links and not any(box.udp_blocked for box in self.crossed(0, len(self.boxes)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Where packets between the two turn round: router number `left` of one way, `right` of the other.
+
+    `hairpin` is the NAT that turns them, which then both have crossed; None for a mere router.
+    """
+
+    left: int
+    right: int
+    hairpin: NatBehaviour | None = None
+
+
+def outlook(plan: InternetPlan, left: str, right: str) -> Outlook:
+    """How two hosts of `plan` can meet now, by whichever of their interfaces and families is best."""
+    found: list[Outlook] = ["relay"]
+    for one, other in product(plan.host(left).interfaces, plan.host(right).interfaces):
+        for family in (4, 6):
+            if family in one.families and family in other.families:
+                ways = _way(plan, left, one, family), _way(plan, right, other, family)
+                found.extend(_meet(*ways, turn, family) for turn in _turns(*ways))
+    return min(found, key=_BEST_FIRST.index)
+
+
+def relayed(plan: InternetPlan, left: str, right: str) -> bool:
+    """Whether some relay can be reached by both."""
+    return any(
+        _reaches(plan, left, relay.families) and _reaches(plan, right, relay.families)
+        for relay in plan.relays
+        if relay.name not in plan.down
+    )
+
+
+def _reaches(plan: InternetPlan, host: str, families: tuple[int, ...]) -> bool:
+    # a byte stream leaves by the first interface of a family, whether that leads anywhere or not
+    for family in families:
+        first = next((i for i in plan.host(host).interfaces if family in i.families), None)
+        if first is not None and None not in _way(plan, host, first, family).links:
+            return True
+    return False
+
+
+def _way(plan: InternetPlan, host: str, interface: InterfacePlan, family: int) -> _Way:
+    above = tuple(plan.way_up(interface.router))
+    qualities = [(host, (interface.quality, interface.quality))]
+    qualities += [(router.name, (router.quality, router.downward or router.quality)) for router in above]
+    return _Way(
+        (*(router.name for router in above), CORE),
+        (*(router.nat4 if family == 4 else router.nat6 for router in above), None),
+        tuple(None if name in plan.down else quality for name, quality in qualities),
+    )
+
+
+def _turns(left: _Way, right: _Way) -> Iterator[_Turn]:
+    low = next(router for router in left.routers if router in right.routers)
+    one, other = left.routers.index(low), right.routers.index(low)
+    yield _Turn(one, other)
+    translating = [n for n in range(one, len(left.boxes)) if (box := left.boxes[n]) and box.translates]
+    if translating:
+        above = translating[-1] - one
+        yield _Turn(one + above, other + above, left.boxes[translating[-1]])
+
+
+def _meet(left: _Way, right: _Way, turn: _Turn, family: int) -> Outlook:
+    links = left.links[: turn.left + 1] + right.links[: turn.right + 1]
+    if not all(link is not None and _carries_full_size(link, family) for link in links):
+        return "relay"
+    if turn.hairpin is None:
+        boxes = left.crossed(0, turn.left), right.crossed(0, turn.right)
+        known = _is_known(left, turn.left), _is_known(right, turn.right)
+    else:
+        boxes = left.crossed(0, turn.left + 1), right.crossed(0, turn.right + 1)
+        known = left.sees_core, right.sees_core
+    outcome = _by_hairpin(turn.hairpin, _by_knowledge(boxes, known))
+    if outcome == "direct" and (_loses(links) or any(map(_is_moody, (*boxes[0], *boxes[1])))):
+        return "unsure"
+    return outcome
+
+
+def _is_known(way: _Way, turn: int) -> bool:
+    """Whether the peer can be told of an address that leads to this side from the turn."""
+    own = not any(box.translates for box in way.crossed(0, turn))
+    seen = way.sees_core and not any(box.translates for box in way.crossed(turn, len(way.boxes)))
+    return own or seen
+
+
+def _by_knowledge(boxes: tuple[list[NatBehaviour], list[NatBehaviour]], known: tuple[bool, bool]) -> Outlook:
+    left, right = boxes
+    judged = direct_possible(left, right)
+    if known == (True, True) or judged == "relay":
+        return judged
+    hearer = right if known == (False, True) else left
+    if True in known and all(box.filtering is Filtering.ENDPOINT_INDEPENDENT for box in hearer):
+        return "direct"
+    return "relay"
+
+
+def _by_hairpin(hairpin: NatBehaviour | None, judged: Outlook) -> Outlook:
+    if hairpin is None or judged == "relay":
+        return judged
+    if hairpin.hairpin is Hairpin.NONE:
+        return "relay"
+    # an inside source is an address nobody was told of, which filters further in do not expect
+    return judged if hairpin.hairpin is Hairpin.EXTERNAL_SOURCE else "unsure"
+
+
+def _carries_full_size(link: tuple[LinkQuality, LinkQuality], family: int) -> bool:
+    size = FULL_SIZE + (HEADER_BYTES_V6 if family == 6 else HEADER_BYTES_V4)
+    return all((way.mtu is None or way.mtu >= size) and way.loss < 1 for way in link)
+
+
+def _loses(links: tuple[tuple[LinkQuality, LinkQuality] | None, ...]) -> bool:
+    """Whether so much is lost that luck decides."""
+    share = 1.0
+    for link in links:
+        for way in link or ():
+            share *= 1 - way.loss
+            if way.bursts is not None:
+                bad = way.bursts.begin / (way.bursts.begin + way.bursts.end)
+                share *= 1 - bad * way.bursts.loss
+    return share < SURE_ROUND_TRIP
+
+
+def _is_moody(box: NatBehaviour) -> bool:
+    """Whether luck, or others who use the box, decide what it does."""
+    limits = (box.session_limit, box.host_session_limit, box.block_ports or None)
+    if any(limit is not None and limit < SURE_SESSIONS for limit in limits):
+        return True
+    if box.idle_s < SURE_IDLE_S:
+        return True
+    hard = box.mapping is not Mapping.ENDPOINT_INDEPENDENT
+    return hard and (box.ports is PortAllocation.PRESERVING or box.pooling is Pooling.ARBITRARY)

@@ -1,0 +1,292 @@
+"""Runs a scenario and holds it to what must be true.
+
+After the first dial and after every action the two must **settle**: data passes both ways
+wherever any path exists, and the path is direct exactly where the oracle says so. Each within
+a stated virtual time. What goes wrong is collected as `Violation`s, never raised.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import NoReturn
+
+from peerway.sim.conversation import Conversation
+from peerway.sim.internet import Internet
+from peerway.sim.outlook import Outlook, outlook, relayed
+from peerway.sim.scenario import (
+    SIDES,
+    Action,
+    Dial,
+    HangUp,
+    Partition,
+    Pause,
+    Reboot,
+    Restart,
+    Roam,
+    Scenario,
+    Side,
+    Transfer,
+    other,
+)
+
+START_S = 3.0  # for relays to be reached and addresses to be gathered
+DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most
+DIRECT_WITHIN_S = 75.0  # a path that was gone for long is tried each 30 s
+DIAL_WITHIN_S = 20.0
+CERTAIN_S = 3.0  # what may not become direct is watched so long
+AT_ONCE_S = 5.0  # what a path that was not touched takes, at most
+SURVIVES_S = 20.0  # without any path a connection outlives this much, and may end after it
+CLOSED_WITHIN_S = 10.0
+FORGOTTEN_AFTER_S = 12.0  # after the end nothing of a connection is left
+IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
+NOTE_SIZE = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """What was not as it must be, and when."""
+
+    at: float
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.at:.3f} {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a scenario went. `expected` is the oracle's word on the beginning."""
+
+    seed: int
+    violations: tuple[Violation, ...]
+    expected: Outlook
+    outcome: str
+    first_byte_s: float | None
+    direct_s: float | None
+    notes: tuple[str, ...]
+    virtual_s: float
+    trace: tuple[str, ...]
+    digest: str
+
+
+def run(scenario: Scenario) -> Verdict:
+    """Run it to its end or to the first violation."""
+    return Run(scenario).to_the_end()
+
+
+class _Stop(Exception):
+    """The first violation ends the run: what follows from it tells nothing new."""
+
+
+class Run:
+    """One run of one scenario, step by step."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.internet = Internet(scenario.plan, scenario.seed)
+        self.world = self.internet.world
+        self.talk = Conversation(self.internet)
+        self.violations: list[Violation] = []
+        self.notes: list[str] = []
+        self.first_byte_s: float | None = None
+        self.direct_s: float | None = None
+        self._dialled_at = 0.0
+        self._outcome = "failed"
+        self._is_wanted = False
+        self._may_end = False
+        self._closures_seen = 0
+
+    def to_the_end(self) -> Verdict:
+        """All of it."""
+        try:
+            self.world.run_for(START_S)
+            for action in self.scenario.actions:
+                self.world.log("scenario", repr(action))
+                self._do(action)
+            self._do(HangUp("left"))
+        except _Stop:
+            pass
+        except Exception as error:  # noqa: BLE001 a machine that raises is what we look for
+            self._record(f"{type(error).__name__}: {error}")
+            self.notes.append(traceback.format_exc())
+        return self._verdict()
+
+    def _verdict(self) -> Verdict:
+        return Verdict(
+            self.scenario.seed,
+            tuple(self.violations),
+            outlook(self.scenario.plan, *SIDES),
+            self._outcome,
+            self.first_byte_s,
+            self.direct_s,
+            tuple(self.notes),
+            self.world.now,
+            tuple(self.world.trace.lines),
+            self.world.trace_digest(),
+        )
+
+    def _record(self, what: str) -> None:
+        self.violations.append(Violation(self.world.now, what))
+
+    def _fail(self, what: str) -> NoReturn:
+        self._record(what)
+        raise _Stop
+
+    # --- actions
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Dial(by):
+                self._dial(SIDES if by == "both" else (by,))
+            case HangUp(by):
+                self._hang_up(by)
+            case Transfer(by, size):
+                if self._is_wanted:
+                    self._exchange({by: size}, DATA_WITHIN_S)
+            case Pause(seconds):
+                self._pause(seconds)
+            case Restart(side):
+                self._restart(side)
+            case Roam(side, router):
+                self._roam(side, router)
+            case Reboot(router, renumber):
+                self.internet.reboot(router, renumber)
+                self._settle()
+            case Partition(name, seconds):
+                self._partition(name, seconds)
+
+    def _dial(self, sides: tuple[Side, ...]) -> None:
+        if self._is_wanted or not relayed(self.internet.plan, *SIDES):
+            return
+        self._is_wanted = True
+        self._connect(sides)
+        self._settle()
+
+    def _connect(self, sides: tuple[Side, ...]) -> None:
+        """Dial, and let the first byte go and come back."""
+        self._dialled_at = self.world.now
+        for side in sides:
+            self.talk.dial(side)
+        if not self.world.run_while(lambda: not self.talk.is_up, DIAL_WITHIN_S):
+            self._fail(f"no connection {DIAL_WITHIN_S:.0f} s after the dial of {' and '.join(sides)}")
+        caller = sides[0]
+        for side in (caller, other(caller)):
+            self._exchange({side: NOTE_SIZE}, DATA_WITHIN_S)
+        if self.first_byte_s is None:
+            self.first_byte_s = self.world.now - self._dialled_at
+
+    def _hang_up(self, by: Side) -> None:
+        if not self._is_wanted:
+            return
+        self._is_wanted = False
+        self.talk.close(by)
+        reachable = relayed(self.internet.plan, *SIDES)
+        if reachable and not self.world.run_while(lambda: self.talk.is_open(other(by)), CLOSED_WITHIN_S):
+            self._fail(f"{other(by)} did not hear within {CLOSED_WITHIN_S:.0f} s that {by} hung up")
+        self.world.run_for(FORGOTTEN_AFTER_S)
+        for side in SIDES:
+            if not self.talk.is_open(side) and (left := self.talk.node(side).leftovers()):
+                self._fail(f"{side} has not forgotten a connection that is over: {left}")
+
+    def _pause(self, seconds: float) -> None:
+        quiet = seconds - IDLE_AFTER_S
+        self.world.run_for(min(seconds, IDLE_AFTER_S))
+        if quiet > 0:
+            sent = {side: self.internet.hosts[side].packets_sent for side in SIDES}
+            self.world.run_for(quiet)
+            for side in SIDES:
+                if more := self.internet.hosts[side].packets_sent - sent[side]:
+                    self._fail(f"{side} sent {more} packets though nothing was said for {IDLE_AFTER_S:.0f} s")
+        self._settle()
+
+    def _restart(self, side: Side) -> None:
+        self.talk.restart(side)
+        self.world.run_for(START_S)
+        self._may_end = True
+        if self._is_wanted and relayed(self.internet.plan, *SIDES):
+            self._connect((side,))
+        self._settle()
+
+    def _roam(self, side: Side, router: str) -> None:
+        host = self.internet.plan.host(side)
+        first = replace(host.interfaces[0], router=router)
+        self.internet.move(side, replace(host, interfaces=(first, *host.interfaces[1:])))
+        self._settle()
+
+    def _partition(self, name: str, seconds: float) -> None:
+        was_direct = self._are_direct
+        self.internet.cut(name)
+        began = self.world.now
+        stays = was_direct and outlook(self.internet.plan, *SIDES) == "direct"
+        if self._is_wanted and stays and self.talk.is_up and seconds > AT_ONCE_S:
+            self._exchange(dict.fromkeys(SIDES, NOTE_SIZE), AT_ONCE_S)
+        self.world.run_until(began + seconds)
+        self._may_end |= seconds >= SURVIVES_S
+        self.internet.mend(name)
+        self._settle()
+
+    # --- what must hold after each
+
+    @property
+    def _are_direct(self) -> bool:
+        return all(self.talk.is_direct(side) for side in SIDES)
+
+    def _settle(self) -> None:
+        """Data passes wherever it can, and the path is what the oracle says."""
+        if not self._is_wanted:
+            return
+        expected, by_relay = outlook(self.internet.plan, *SIDES), relayed(self.internet.plan, *SIDES)
+        if not by_relay and not (expected == "direct" and self._are_direct):
+            self._may_end = True  # they may find each other or not: nothing carries their signals
+            return
+        self._talk_again(by_relay)
+        self._find_path(expected)
+        self._talk_again(by_relay)
+        self._may_end = False
+
+    def _talk_again(self, by_relay: bool) -> None:
+        """Data passes both ways, in a new connection where the old one had reason to end."""
+        for _ in range(1 + self._may_end):
+            if not self.talk.is_up:
+                self._revive(by_relay)
+            if self._exchange(dict.fromkeys(SIDES, NOTE_SIZE), DATA_WITHIN_S):
+                return
+        self._fail(f"the connection ended: {self.talk.last_closure}")
+
+    def _revive(self, by_relay: bool) -> None:
+        """Begin again, on the side that knows of no connection."""
+        if not self._may_end:
+            self._fail(f"the connection ended: {self.talk.last_closure}")
+        if not by_relay:
+            raise _Stop  # nothing carries a dial, and nothing had to
+        without = tuple(side for side in SIDES if not self.talk.is_open(side))
+        self._connect(without[:1] or SIDES[:1])
+
+    def _exchange(self, sizes: Mapping[Side, int], within_s: float) -> bool:
+        """Each side named sends so many bytes, which arrive; False when the connection ended first."""
+        for side, size in sizes.items():
+            self.talk.send(side, size)
+        talk = self.talk
+        self.world.run_while(lambda: talk.is_up and not talk.all_arrived, within_s)
+        if talk.errors:
+            self._fail(talk.errors[0])
+        if talk.is_up and not talk.all_arrived:
+            late = ", ".join(side for side in SIDES if not talk.has_arrived(side))
+            self._fail(f"what {late} sent did not arrive within {within_s:.0f} s")
+        return talk.is_up
+
+    def _find_path(self, expected: Outlook) -> None:
+        if expected == "direct":
+            if not self.world.run_while(lambda: not self._are_direct, DIRECT_WITHIN_S):
+                self._fail(f"not direct within {DIRECT_WITHIN_S:.0f} s, though that is possible")
+        else:
+            self.world.run_for(CERTAIN_S)
+            if expected == "relay" and any(self.talk.is_direct(side) for side in SIDES):
+                self._fail("direct, though the oracle knows no way")
+        self._outcome = "direct" if self._are_direct else "relay"
+        if self.direct_s is None and self._are_direct:
+            self.direct_s = max(self.talk.direct_since(side) for side in SIDES) - self._dialled_at
+        if expected == "guessing" and self._outcome == "direct":
+            self.notes.append("direct by luck")

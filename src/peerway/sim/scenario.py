@@ -1,0 +1,94 @@
+"""A scenario as data: an internet, two nodes in it, and what happens to them one after the other.
+
+Nothing in it depends on how it ends, so that leaving any part out leaves a scenario too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from peerway.sim.plan import InternetPlan
+
+Side = Literal["left", "right"]
+SIDES: tuple[Side, Side] = ("left", "right")
+
+
+def other(side: Side) -> Side:
+    """The peer's side."""
+    return "right" if side == "left" else "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """One side dials, or both at the same time; nothing where they are connected already."""
+
+    by: Literal["left", "right", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class HangUp:
+    """One side ends the connection."""
+
+    by: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """One side sends so many bytes."""
+
+    by: Side
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """For so many seconds nothing is sent."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """A node's program is killed and begins anew with the same key; its peer is not told."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Roam:
+    """A host leaves its networks for the inside of `router`."""
+
+    side: Side
+    router: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reboot:
+    """A router forgets its mappings; with `renumber` it comes back with another public address."""
+
+    router: str
+    renumber: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The link upwards of a router, host or relay is cut for so many seconds."""
+
+    name: str
+    seconds: float
+
+
+Action = Dial | HangUp | Transfer | Pause | Restart | Roam | Reboot | Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`plan` has hosts called "left" and "right"; both know both `plan.relays` and each other.
+
+    `seed` is for everything that is left to chance while it runs.
+    """
+
+    seed: int
+    plan: InternetPlan
+    actions: tuple[Action, ...]

@@ -1,0 +1,131 @@
+"""The oracle for whole internets: judged as written, and as it turns out for two who try."""
+
+from dataclasses import replace
+
+import pytest
+from tests.sim.toy_machines import meet
+
+from peerway.core.nat import Filtering, Mapping, PortAllocation
+from peerway.sim.behaviour import Hairpin, NatBehaviour
+from peerway.sim.link import LinkQuality
+from peerway.sim.outlook import outlook, relayed
+from peerway.sim.plan import CARRIER_NETWORK, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
+
+EASY = NatBehaviour()
+CONE = NatBehaviour(filtering=Filtering.ENDPOINT_INDEPENDENT)
+HARD = NatBehaviour(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports=PortAllocation.RANDOM)
+FIREWALL = NatBehaviour(translates=False)
+BLOCKED = NatBehaviour(udp_blocked=True)
+TURNING = replace(EASY, hairpin=Hairpin.EXTERNAL_SOURCE)
+RELAY = RelayPlan("relay.test", (4, 6))
+
+
+def at(left, right, *routers, families=(4,), relays=(RELAY,)):
+    hosts = (
+        HostPlan("left", (InterfacePlan(left, families),)),
+        HostPlan("right", (InterfacePlan(right, families),)),
+    )
+    return InternetPlan(routers, hosts, relays)
+
+
+def homes(left, right, **more):
+    return at("l", "r", RouterPlan("l", nat4=left), RouterPlan("r", nat4=right), **more)
+
+
+def carried(carrier, left=EASY, right=EASY):
+    return at(
+        "l",
+        "r",
+        RouterPlan("carrier", nat4=carrier, inside=CARRIER_NETWORK),
+        RouterPlan("l", "carrier", nat4=left),
+        RouterPlan("r", "carrier", nat4=right),
+    )
+
+
+PLANS = {
+    "two homes": (homes(EASY, EASY), "direct"),
+    "one hard, one that hears everybody": (homes(HARD, CONE), "direct"),
+    "one hard": (homes(HARD, EASY), "guessing"),
+    "no UDP": (homes(EASY, BLOCKED), "relay"),
+    "one LAN": (at("l", "l", RouterPlan("l", nat4=HARD)), "direct"),
+    "one LAN without UDP beyond": (at("l", "l", RouterPlan("l", nat4=BLOCKED)), "direct"),
+    "one carrier that turns": (carried(TURNING), "direct"),
+    "one carrier that does not": (carried(EASY), "relay"),
+    "one carrier, a hard home": (carried(TURNING, HARD), "guessing"),
+    "in the carrier's network itself": (
+        at(
+            "carrier",
+            "r",
+            RouterPlan("carrier", nat4=EASY, inside=CARRIER_NETWORK),
+            RouterPlan("r", "carrier", nat4=HARD),
+        ),
+        "direct",
+    ),
+    "in the carrier's network, behind a firewall": (
+        at(
+            "l",
+            "r",
+            RouterPlan("carrier", nat4=EASY, inside=CARRIER_NETWORK),
+            RouterPlan("l", "carrier", nat4=FIREWALL),
+            RouterPlan("r", "carrier", nat4=EASY),
+        ),
+        "relay",
+    ),
+    "IPv6 past a hard NAT": (
+        at(
+            "l",
+            "r",
+            RouterPlan("l", nat4=HARD, nat6=FIREWALL),
+            RouterPlan("r", nat4=EASY, nat6=FIREWALL),
+            families=(4, 6),
+        ),
+        "direct",
+    ),
+    "a link too narrow for full size": (
+        at("l", "r", RouterPlan("l", quality=LinkQuality(mtu=1227)), RouterPlan("r")),
+        "relay",
+    ),
+    "a link too narrow one way": (
+        at("l", "r", RouterPlan("l", downward=LinkQuality(mtu=1227)), RouterPlan("r")),
+        "relay",
+    ),
+    "a link just wide enough": (
+        at("l", "r", RouterPlan("l", quality=LinkQuality(mtu=1228)), RouterPlan("r")),
+        "direct",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_it_is_judged_as_written(name):
+    plan, expected = PLANS[name]
+    assert outlook(plan, "left", "right") == expected
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_two_who_try_everything_meet_exactly_where_the_oracle_says(name):
+    plan, expected = PLANS[name]
+    assert meet(plan) is (expected == "direct")
+
+
+def test_what_luck_decides_is_not_promised():
+    assert outlook(homes(EASY, replace(EASY, idle_s=2.0)), "left", "right") == "unsure"
+    assert outlook(homes(EASY, replace(EASY, session_limit=10)), "left", "right") == "unsure"
+    lossy = at("l", "r", RouterPlan("l", quality=LinkQuality(loss=0.4)), RouterPlan("r"))
+    assert outlook(lossy, "left", "right") == "unsure"
+
+
+def test_who_has_no_family_in_common_has_only_the_relay():
+    plan = at("l", "r", RouterPlan("l"), RouterPlan("r"))
+    plan = plan.with_host(HostPlan("right", (InterfacePlan("r", (6,)),)))
+    assert outlook(plan, "left", "right") == "relay"
+    assert relayed(plan, "left", "right")
+    assert not relayed(replace(plan, relays=(RelayPlan("relay.test", (4,)),)), "left", "right")
+
+
+@pytest.mark.parametrize("cut", ["left", "l", "relay.test"])
+def test_a_cut_leaves_what_does_not_need_it(cut):
+    plan = homes(EASY, EASY).cut(cut)
+    assert not relayed(plan, "left", "right")
+    assert outlook(plan, "left", "right") == ("direct" if cut == "relay.test" else "relay")
+    assert relayed(plan.mended(cut), "left", "right")
