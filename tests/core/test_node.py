@@ -91,6 +91,21 @@ def test_a_transfer_crosses_the_switch_whole():
     assert homes.both_direct()
 
 
+def test_a_dial_goes_on_as_soon_as_the_relay_is_reached():
+    homes = TwoHomes()
+    line = homes.topology.left_home.uplink
+    line.up = False
+    homes.world.run_for(20.0)  # the relay connection has broken
+    link = homes.left.dial(homes.right.ticket(SECRET))
+    homes.world.run_for(9.0)  # signals are repeated each 3 s by now, and QUIC waits even longer
+    line.up = True
+    relay_is_up = homes.left.machine.relay_state
+    homes.world.run_while(lambda: not relay_is_up(RELAY)[0], 20.0)
+    reached_at = homes.world.now
+    homes.world.run_while(lambda: link not in homes.left.established, 20.0)
+    assert homes.left.established[link] - reached_at < 0.3
+
+
 def test_a_stranger_gets_no_answer_and_leaves_no_trace():
     homes = TwoHomes()
     link = homes.left.dial(homes.right.ticket(b"x" * 16))

@@ -117,6 +117,23 @@ def test_somebody_who_asks_does_not_wait_for_the_back_off():
     assert bench.keeper.is_up
 
 
+def test_an_attempt_that_hangs_is_given_up_for_a_fresh_one_when_somebody_asks():
+    bench = Bench()
+    bench.happened = bench.events.append  # the network is away: the stream neither opens nor fails
+    bench.keeper.start(0.0)
+    bench.settle()
+    bench.now = 1.9
+    bench.keeper.retry(bench.now)
+    bench.settle()
+    assert bench.count(OpenStream) == 1
+    bench.now = 2.0
+    del bench.happened
+    bench.keeper.retry(bench.now)
+    bench.settle()
+    assert bench.keeper.is_up
+    assert [event.stream for event in bench.events if isinstance(event, CloseStream)] == [f"{URL} 1"]
+
+
 def test_each_connection_has_a_key_of_its_own():
     bench = started(server_is_up=False)
     bench.run_for(2.0)

@@ -50,6 +50,7 @@ from peerway.core.signal.session import (
 DIAL_TIMEOUT_S = 20.0
 MAX_EARLY_PROBES = 8
 LINGER_S = 3.0
+ACKNOWLEDGEMENT_SIZE = 200  # bytes that QUIC needs at most to say what arrived
 RESEND_BATCHES = 2  # what a doubted path may have swallowed last is sent again on the next best
 CODE_UNREACHABLE = 0x10
 
@@ -249,12 +250,16 @@ class Link(Composite[str]):
     def relay_up(self, url: str, now: float) -> None:
         """A relay stands again; when the peer was met there, tell it where we are now."""
         routes = [r for r in self._session.routes if isinstance(r, RelayAddress) and r.url == url]
-        if routes and self._agent is not None:
+        if self.is_closed or not routes:
+            return
+        if self._agent is not None:
             for route in routes:
                 self._agent.add_relay(route, now)
             self._touch("path")
-            self._session.repeat(now)
-            self._touch("signal")
+        else:
+            self._send_again([(None, route) for route in routes])
+        self._session.repeat(now)
+        self._touch("signal")
         self._settle(now)
 
     @property
@@ -320,13 +325,14 @@ class Link(Composite[str]):
             self._send_data(output, self._agent, self._agent.selected, now)
         elif self._agent is None:
             # nothing is proven yet, or all is over: QUIC goes every way the signals go
+            self._remember(output)
             ways = self._farewell or tuple((None, route) for route in self._session.routes)
             self._transmits.extend(Transmit(output.segments, way[1], way[0]) for way in ways)
         else:
             self._drop("quic: no path")
 
     def _send_data(self, output: Transmit, agent: PathAgent, path: PathKey, now: float) -> None:
-        self._last_sent.append(output)
+        self._remember(output)
         for way in (path,) if agent.companion is None else (path, agent.companion):
             self._transmits.append(Transmit(output.segments, way[1], way[0]))
             self._data_moved(agent.data_sent(way, len(output.segments), now))
@@ -398,14 +404,25 @@ class Link(Composite[str]):
             self._over(CODE_UNREACHABLE, str(event), by_peer=False, now=now)
 
     def _switched(self, event: PathSelected, now: float) -> None:
-        if self._resend and event.kind is not None and self._agent and self._agent.selected:
-            local, remote = self._agent.selected
-            self._transmits.extend(Transmit(sent.segments, remote, local) for sent in self._last_sent)
+        # a handshake that met no path yet would wait for QUIC's back-off, which may be long by now
+        resend = self._resend or not self.is_established
+        if resend and event.kind is not None and self._agent and self._agent.selected:
+            self._send_again([self._agent.selected])
         self._resend = False
         self._selected_remote = event.remote
         if self.is_established and event.kind is not None:
             self._quic.path_switched(now)
             self._touch("quic")
+
+    def _remember(self, sent: Transmit) -> None:
+        # in a handshake mere acknowledgements must not push out what the peer waits for
+        if self.is_established or len(sent.segments[0]) > ACKNOWLEDGEMENT_SIZE:
+            self._last_sent.append(sent)
+
+    def _send_again(self, ways: list[PathKey]) -> None:
+        """What was sent last, by other ways: QUIC drops what has arrived already."""
+        for sent in self._last_sent:
+            self._transmits.extend(Transmit(sent.segments, remote, local) for local, remote in ways)
 
     def _timer_expired(self, name: str, now: float) -> None:
         if name == "linger":

@@ -24,6 +24,7 @@ from peerway.core.relay.client import (
 BACKOFF_FIRST_S = 0.25
 BACKOFF_CAP_S = 30.0
 BACKOFF_JITTER = 0.5  # of the delay, added at random: a restarted relay is not stormed
+STALLED_AFTER_S = 2.0  # an attempt that is older when somebody asks is given up for a fresh one
 STABLE_AFTER_S = 10.0  # a connection that stood so long starts the back-off anew
 
 
@@ -71,6 +72,7 @@ class RelayKeeper(Composite[str]):
         self._fresh_key = fresh_key
         self._rng = rng
         self._attempts = 0
+        self._attempted_at = 0.0
         self._failures = 0
         self._up_since = 0.0
         self._stream = ""
@@ -79,7 +81,7 @@ class RelayKeeper(Composite[str]):
 
     def start(self, now: float) -> None:
         """Connect."""
-        self._connect()
+        self._connect(now)
         self._settle(now)
 
     def stop(self) -> None:
@@ -91,7 +93,12 @@ class RelayKeeper(Composite[str]):
         """The network changed, or somebody asks: connect now, or see whether the relay still answers."""
         if self._client is None:
             self._timers.cancel("retry")
-            self._connect()
+            self._connect(now)
+        elif not self.is_up and now - self._attempted_at >= STALLED_AFTER_S:
+            # begun while the network was away, it would go on waiting for seconds after its return
+            self._events.append(CloseStream(self._stream))
+            self._release(self._stream)
+            self._connect(now)
         else:
             self._client.check(now)
             self._touch(self._stream)
@@ -137,15 +144,16 @@ class RelayKeeper(Composite[str]):
         self._touch(self._stream)
         self._settle(now)
 
-    def _connect(self) -> None:
+    def _connect(self, now: float) -> None:
         self._attempts += 1
+        self._attempted_at = now
         self._stream = f"{self.url} {self._attempts}"
         self._client = RelayClient(self.url, self._stream, self._fresh_key(), self._rng)
         self._adopt(self._stream, self._client)
         self._events.append(OpenStream(self._stream, self.url))
 
     def _timer_expired(self, name: str, now: float) -> None:
-        self._connect()
+        self._connect(now)
 
     def _child_event(self, key: str, event: Event, now: float) -> None:
         if isinstance(event, PacketsReceived):
