@@ -148,7 +148,7 @@ def _picture() -> _Picture:
 def _way_out(
     interface: str, ip: _Ip, prefix_length: int, routes: tuple[DefaultRoute, ...]
 ) -> tuple[int | None, str]:
-    """Metric and gateway of the best default route by this interface; a gateway on another network is none."""
+    """Metric and gateway of the best default route by this interface. One on another network is no gateway."""
     ours = [
         route for route in routes if route.version == ip.version and route.leaves_by in (interface, str(ip))
     ]
