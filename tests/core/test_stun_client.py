@@ -6,9 +6,12 @@ from hypothesis import strategies as st
 
 from peerway.core.machine import Datagram, Deadline, RelayAddress, Transmit, UdpAddress
 from peerway.core.stun.attributes import (
+    ChangeRequest,
     ErrorCode,
     MappedAddress,
+    OtherAddress,
     ResponseOrigin,
+    ResponsePort,
     Software,
     SourceAddress,
     Unknown,
@@ -18,13 +21,14 @@ from peerway.core.stun.client import (
     GATHERING_SCHEDULE,
     MAX_TRANSACTIONS,
     STANDARD_SCHEDULE,
+    Detour,
     MappingLearned,
     QueryFailed,
     Schedule,
     StunClient,
 )
 from peerway.core.stun.integrity import add_fingerprint
-from peerway.core.stun.message import BINDING, Message, MessageClass, build
+from peerway.core.stun.message import BINDING, Message, MessageClass, build, parse
 
 SERVER = UdpAddress("198.51.100.1", 3478)
 OTHER_SERVER = UdpAddress("198.51.100.2", 3478)
@@ -283,7 +287,7 @@ def test_coalesced_answers_are_all_read(client):
 )
 def test_an_answer_without_an_address_to_use_fails_the_query(client, kind, attributes, reason):
     assert deliver(client, response(ask(client), *attributes, kind=kind))
-    assert events(client) == [QueryFailed(LOCAL, SERVER, reason)]
+    assert events(client) == [QueryFailed(LOCAL, SERVER, reason, answered=True)]
     assert len(client) == 0
     assert client.poll_deadline() is None
 
@@ -353,6 +357,97 @@ def test_an_answer_to_another_method_is_ignored(client):
     request = ask(client)
     assert not deliver(client, response(request, XorMappedAddress(MAPPED), method=0x003))
     assert_dropped(client, "response to another method", request)
+
+
+# --- detours (RFC 5780) -------------------------------------------------------------------
+
+OTHER_PORT = UdpAddress("198.51.100.1", 3479)
+OTHER_BOTH = UdpAddress("198.51.100.2", 3479)
+
+
+def ask_detour(client, detour, server=SERVER):
+    client.query(server, LOCAL, START, detour)
+    (sent,) = transmits(client)
+    assert (sent.remote, sent.local) == (server, LOCAL)
+    return sent.segments[0]
+
+
+@pytest.mark.parametrize(
+    ("detour", "attributes"),
+    [
+        (Detour(OTHER_PORT), (ChangeRequest(False, True),)),
+        (Detour(OTHER_SERVER), (ChangeRequest(True, False),)),
+        (Detour(OTHER_BOTH), (ChangeRequest(True, True),)),
+        (Detour(arrives_at=OTHER_LOCAL, port=1024), (ResponsePort(1024),)),
+    ],
+)
+def test_a_detour_is_asked_for_in_the_words_of_rfc_5780(client, detour, attributes):
+    assert parse(ask_detour(client, detour)).attributes == attributes
+
+
+def test_an_answer_from_the_address_that_was_wanted_is_one(client):
+    request = ask_detour(client, Detour(OTHER_BOTH))
+    assert deliver(client, success(request), remote=OTHER_BOTH)
+    (event,) = events(client)
+    assert (event.detour, event.mapped) == (Detour(OTHER_BOTH), MAPPED)
+
+
+def test_an_answer_to_the_socket_that_was_wanted_is_one(client):
+    detour = Detour(arrives_at=OTHER_LOCAL, port=1024)
+    assert deliver(client, success(ask_detour(client, detour)), local=OTHER_LOCAL)
+    assert events(client)[0].detour == detour
+
+
+@pytest.mark.parametrize("detour", [Detour(OTHER_BOTH), Detour(arrives_at=OTHER_LOCAL, port=1024)])
+def test_an_answer_that_took_no_detour_says_that_the_server_cannot(client, detour):
+    assert deliver(client, success(ask_detour(client, detour)))
+    reason = "the server answers in the ordinary way only"
+    assert events(client) == [QueryFailed(LOCAL, SERVER, reason, detour, answered=True)]
+
+
+def test_a_refusal_comes_from_where_we_asked(client):
+    refusal = response(ask_detour(client, Detour(OTHER_BOTH)), ErrorCode(420), kind=MessageClass.ERROR)
+    assert deliver(client, refusal)
+    reason = "the server answered with error 420"
+    assert events(client) == [QueryFailed(LOCAL, SERVER, reason, Detour(OTHER_BOTH), answered=True)]
+
+
+@pytest.mark.parametrize("remote", [OTHER_PORT, OTHER_SERVER])
+def test_an_answer_from_yet_another_address_is_ignored(client, remote):
+    request = ask_detour(client, Detour(OTHER_BOTH))
+    assert not deliver(client, success(request), remote=remote)
+    assert client.drops == {"from another address": 1}
+    assert deliver(client, success(request), remote=OTHER_BOTH)
+
+
+@pytest.mark.parametrize("detour", [Detour(OTHER_BOTH), Detour(arrives_at=OTHER_LOCAL, port=1024)])
+def test_an_answer_with_a_detour_is_ignored_at_yet_another_socket(client, detour):
+    request = ask_detour(client, detour)
+    for local in (None, UdpAddress("0.0.0.0", 1)):
+        assert not deliver(client, success(request), local=local)
+    assert client.drops == {"to another socket": 2}
+
+
+def test_a_question_and_its_detours_are_open_side_by_side(client):
+    plain = ask(client)
+    changed = ask_detour(client, Detour(OTHER_BOTH))
+    assert len(client) == 2
+    assert deliver(client, success(plain))
+    assert deliver(client, success(changed), remote=OTHER_BOTH)
+
+
+def test_a_detour_that_brings_no_answer_fails_with_it(client):
+    ask_detour(client, Detour(OTHER_BOTH))
+    run_schedule(client)
+    assert events(client) == [
+        QueryFailed(LOCAL, SERVER, "no answer to 7 requests in 39.5 s", Detour(OTHER_BOTH))
+    ]
+
+
+def test_where_else_the_server_can_answer_from_is_told(client):
+    data = response(ask(client), XorMappedAddress(MAPPED), OtherAddress(OTHER_BOTH))
+    assert deliver(client, data)
+    assert events(client)[0].other == OTHER_BOTH
 
 
 # --- cancelling ---------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from peerway.core.stun.attributes import (
     OtherAddress,
     Realm,
     ResponseOrigin,
+    ResponsePort,
     Software,
     SourceAddress,
     Unknown,
@@ -135,6 +136,7 @@ ATTRIBUTES = [
     (ChangedAddress(IPV4), "0005 0008 0001 8055 c0000201"),
     (ResponseOrigin(IPV4), "802b 0008 0001 8055 c0000201"),
     (OtherAddress(IPV4), "802c 0008 0001 8055 c0000201"),
+    (ResponsePort(0xC001), "0027 0004 c001 0000"),
     (MappedAddress(IPV6), "0001 0014 0002 0001 20010db8 00000000 00000000 00000001"),
     (XorMappedAddress(IPV4), "0020 0008 0001 a147 e112a643"),
     (XorMappedAddress(IPV6), "0020 0014 0002 2113 0113a9fa 00010203 04050607 08090a0a"),
@@ -195,6 +197,8 @@ def test_an_attribute_running_past_the_end_is_refused(attribute):
         "000a 0001 00000000",
         "0003 0003 00000000",
         "0003 0008 0000000000000000",
+        "0027 0002 c0010000",
+        "0027 0004 00000000",  # port 0
         "0008 0010" + "00" * 16,
         "0008 0018" + "00" * 24,
         "001c 000c" + "00" * 12,
@@ -429,6 +433,7 @@ ANY_ATTRIBUTE = st.one_of(
     st.builds(ErrorCode, st.integers(300, 699), TEXTS),
     st.builds(UnknownAttributes, st.lists(PORTS, max_size=5).map(tuple)),
     st.builds(ChangeRequest, st.booleans(), st.booleans()),
+    st.builds(ResponsePort, st.integers(1, 65535)),
     st.builds(Unknown, st.sampled_from([0x0002, 0x0024, 0x7FFF, 0x8000, 0xFFFF]), st.binary(max_size=40)),
 )
 MESSAGES = st.builds(

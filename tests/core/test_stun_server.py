@@ -107,12 +107,6 @@ def test_software_is_short():
         StunServer("x" * 33)
 
 
-def test_a_driver_may_ask_for_the_answer_itself(server):
-    assert server.answer(PLAIN, "192.0.2.1", 32853, 1.0) == ANSWER
-    assert server.answer(b"?", "192.0.2.1", 32853, 1.0) == b""
-    assert server.drops == {"not STUN": 1}
-
-
 # --- coalesced requests -------------------------------------------------------------------
 
 

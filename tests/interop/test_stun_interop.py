@@ -1,5 +1,6 @@
 """Our STUN client asks coturn; coturn's client and one of RFC 3489 ask our server. All on loopback."""
 
+import contextlib
 import random
 import re
 import select
@@ -11,7 +12,6 @@ import pytest
 
 from peerway.core.machine import Datagram, UdpAddress
 from peerway.core.stun.attributes import (
-    ChangeRequest,
     ErrorCode,
     MappedAddress,
     OtherAddress,
@@ -20,7 +20,7 @@ from peerway.core.stun.attributes import (
     UnknownAttributes,
     XorMappedAddress,
 )
-from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, StunClient
+from peerway.core.stun.client import GATHERING_SCHEDULE, Detour, MappingLearned, StunClient
 from peerway.core.stun.integrity import add_fingerprint, fingerprint_is_right
 from peerway.core.stun.message import BINDING, Message, MessageClass, build, parse, parse_classic
 from peerway.core.stun.server import StunServer
@@ -50,19 +50,24 @@ def drain(machine, opened):
             opened.sendto(segment, (transmit.remote.ip, transmit.remote.port))
 
 
-def ask(server, host=HOST):
-    """Drive our client on a blocking socket until it knows; the event and the socket's address."""
+def ask(server, host=HOST, detour=None, arrives_at=None):
+    """Drive our client on a blocking socket until it knows; the event and the socket's address.
+
+    `arrives_at` is another socket of ours, which the answer may come to.
+    """
     with udp_socket(host) as opened:
         client, local = StunClient(random.SystemRandom(), GATHERING_SCHEDULE), address_of(opened)
-        client.query(server, local, time.monotonic())
+        client.query(server, local, time.monotonic(), detour)
         while True:
             drain(client, opened)
             if (event := client.poll_event()) is not None:
                 return event, local
             wait = max(0.0, client.poll_deadline().at - time.monotonic())
-            if select.select([opened], [], [], wait)[0]:
-                data, source = opened.recvfrom(2048)
-                client.receive(Datagram(data, UdpAddress(*source[:2]), local), time.monotonic())
+            sockets = [opened] if arrives_at is None else [opened, arrives_at]
+            for ready in select.select(sockets, [], [], wait)[0]:
+                data, source = ready.recvfrom(2048)
+                datagram = Datagram(data, UdpAddress(*source[:2]), address_of(ready))
+                client.receive(datagram, time.monotonic())
             client.handle_timeout(time.monotonic())
 
 
@@ -136,7 +141,8 @@ def has_ipv6():
 
 def test_coturn_tells_our_client_its_address(coturn):
     event, local = ask(coturn)
-    assert event == MappingLearned(local, coturn, local, event.round_trip)
+    assert event == MappingLearned(local, coturn, local, event.round_trip, other=event.other)
+    assert event.other.ip == OTHER_HOST
     assert 0 <= event.round_trip < PATIENCE_S
 
 
@@ -145,7 +151,7 @@ def test_coturn_tells_our_client_its_ipv6_address(coturn):
         pytest.skip("there is no ::1 here")
     server = UdpAddress("::1", coturn.port)
     event, local = ask(server, "::1")
-    assert event == MappingLearned(local, server, local, event.round_trip)
+    assert (event.local, event.server, event.mapped) == (local, server, local)
 
 
 def test_we_read_what_coturn_says_of_its_other_address(coturn):
@@ -159,13 +165,18 @@ def test_we_read_what_coturn_says_of_its_other_address(coturn):
     assert fingerprint_is_right(data)
 
 
-def test_coturn_understands_our_change_request(coturn):
-    change = (ChangeRequest(change_ip=True, change_port=True),)
-    request = build(Message(MessageClass.REQUEST, BINDING, TRANSACTION_ID, change))
-    data, source, local = exchange(request, coturn)
-    assert source.ip == OTHER_HOST
-    assert source.port != coturn.port
-    assert parse(data).first(XorMappedAddress) == XorMappedAddress(local)
+def test_coturn_answers_our_client_from_its_other_address_and_port(coturn):
+    other = ask(coturn)[0].other
+    for origin in (other, UdpAddress(HOST, other.port), UdpAddress(OTHER_HOST, coturn.port)):
+        event, local = ask(coturn, detour=Detour(origin))
+        assert (event.detour, event.mapped) == (Detour(origin), local)
+
+
+def test_coturn_answers_our_client_at_another_port(coturn):
+    with udp_socket() as second:
+        detour = Detour(arrives_at=address_of(second), port=address_of(second).port)
+        event, local = ask(coturn, detour=detour, arrives_at=second)
+        assert (event.detour, event.mapped) == (detour, local)
 
 
 def test_coturn_refuses_an_unknown_attribute_in_words_we_read(coturn):
@@ -189,14 +200,20 @@ def test_coturn_answers_our_form_of_an_rfc_3489_request(coturn):
 
 
 class Served:
-    """What a program printed while our server answered it, and the sources it asked from."""
+    """What a program printed while our server answered it, and the sources it asked from.
 
-    def __init__(self, *command):
-        self.machine = StunServer()
+    With `discovery` the server has two addresses and two ports.
+    """
+
+    def __init__(self, *command, discovery=False):
         self.sources = []
-        with udp_socket() as self._socket:
-            self.local = address_of(self._socket)
-            filled = [part.format(port=self.local.port) for part in command]
+        hosts, ports = ((HOST, OTHER_HOST), 2) if discovery else ((HOST,), 1)
+        with contextlib.ExitStack() as stack:
+            self._sockets = {
+                address_of(opened): stack.enter_context(opened) for opened in grid_of_sockets(hosts, ports)
+            }
+            self.machine = StunServer(sockets=list(self._sockets))
+            filled = [part.format(port=next(iter(self._sockets)).port) for part in command]
             self.output = self._run(
                 subprocess.Popen(filled, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             )
@@ -206,9 +223,10 @@ class Served:
         with process, process.stdout:
             try:
                 while time.monotonic() < until:
-                    ready = select.select([self._socket, process.stdout], [], [], 1.0)[0]
-                    if self._socket in ready:
-                        self._answer()
+                    ready = select.select([*self._sockets.values(), process.stdout], [], [], 1.0)[0]
+                    for opened in ready[:]:
+                        if opened is not process.stdout:
+                            self._answer(opened)
                     if process.stdout in ready:
                         piece = process.stdout.read1()
                         output += piece
@@ -218,11 +236,24 @@ class Served:
                 process.kill()
         return output.decode(errors="replace")
 
-    def _answer(self):
-        data, source = self._socket.recvfrom(2048)
+    def _answer(self, opened):
+        data, source = opened.recvfrom(2048)
         self.sources.append(UdpAddress(*source))
-        self.machine.receive(Datagram(data, self.sources[-1], self.local), time.monotonic())
-        drain(self.machine, self._socket)
+        self.machine.receive(Datagram(data, self.sources[-1], address_of(opened)), time.monotonic())
+        while (transmit := self.machine.poll_transmit()) is not None:
+            for segment in transmit.segments:
+                self._sockets[transmit.local].sendto(segment, (transmit.remote.ip, transmit.remote.port))
+
+
+def grid_of_sockets(hosts, ports):
+    """Sockets at so many ports, the same ones at each host."""
+    found = []
+    for _ in range(ports):
+        found.append(udp_socket(hosts[0]))
+        for host in hosts[1:]:
+            found.append(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            found[-1].bind((host, address_of(found[-2]).port))
+    return found
 
 
 def test_our_server_tells_coturns_client_its_address(tool):
@@ -243,3 +274,18 @@ def test_our_server_refuses_to_answer_an_rfc_3489_client_from_another_address(to
     served = Served(tool("stun", "stun-client"), HOST + ":{port}", "2", "-v")
     assert served.machine.answers.refusal == 1
     assert "ErrorCode = 4 20" in served.output
+
+
+def test_coturns_discovery_understands_our_server(tool):
+    command = (tool("turnutils_natdiscovery", "coturn"), "-m", "-f", "-p", "{port}", HOST)
+    served = Served(*command, discovery=True)
+    verdicts = re.findall(r"NAT with (.*)!", served.output)
+    assert verdicts == ["Endpoint Independent Mapping", "Endpoint Independent Filtering"]
+    assert served.machine.answers.from_elsewhere >= 1
+    assert not served.machine.drops
+
+
+def test_an_rfc_3489_client_finds_no_nat_with_our_server(tool):
+    served = Served(tool("stun", "stun-client"), HOST + ":{port}", "-v", discovery=True)
+    assert "Open" in served.output
+    assert served.machine.answers.classic >= 3

@@ -56,6 +56,80 @@ def test_stun_can_listen_elsewhere_than_the_relay():
     run(scenario())
 
 
+TWO_HOSTS = ("127.0.0.1", "127.0.0.2")
+
+
+async def ask_from_elsewhere(host, port, change=0x06):
+    """Send a binding request with CHANGE-REQUEST; the answer and where it came from."""
+    request = STUN_REQUEST[:2] + b"\x00\x08" + STUN_REQUEST[4:] + struct.pack("!HHI", 0x0003, 4, change)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.sendto(request, (host, port))
+        return await asyncio.to_thread(sock.recvfrom, 2048)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_with_two_addresses_stun_answers_from_the_other_address_and_port(loop):
+    async def scenario():
+        async with Server(host=TWO_HOSTS, relay_port=0, stun_port=0) as server:
+            assert server.stun_offers == ("address", "port")
+            _, source = await ask_from_elsewhere("127.0.0.1", server.stun_port)
+            assert source == ("127.0.0.2", server.stun_other_port)
+            _, source = await ask_from_elsewhere("127.0.0.2", server.stun_other_port)
+            assert source == ("127.0.0.1", server.stun_port)
+
+    run(scenario(), loop)
+
+
+def test_with_a_second_port_stun_answers_from_it():
+    async def scenario():
+        async with Server(relay_port=0, stun_port=0, stun_other_port=0) as server:
+            assert server.stun_offers == ("port",)
+            _, source = await ask_from_elsewhere("127.0.0.1", server.stun_port, change=0x02)
+            assert source == ("127.0.0.1", server.stun_other_port)
+            answer, source = await ask_from_elsewhere("127.0.0.1", server.stun_port, change=0x04)
+            assert answer[:2] == b"\x01\x11"
+            assert source == ("127.0.0.1", server.stun_port)
+
+    run(scenario())
+
+
+def test_with_one_address_and_one_port_stun_offers_no_discovery():
+    async def scenario():
+        async with Server(host=("127.0.0.1", "::1"), relay_port=0, stun_port=0) as server:
+            assert (server.stun_offers, server.stun_other_port) == ((), None)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("settings", "port"),
+    [
+        ({"host": TWO_HOSTS}, 3479),
+        ({"host": TWO_HOSTS, "stun_port": 65535}, 65534),
+        ({"host": TWO_HOSTS, "stun_other_port": 4000}, 4000),
+        ({"host": "127.0.0.1", "stun_hosts": ["2001:db8::1", "2001:db8::2"]}, 3479),
+        ({"host": ("0.0.0.0", "127.0.0.1")}, None),
+        ({"host": ("127.0.0.1", "::1")}, None),
+        ({"stun_other_port": 4000}, 4000),
+    ],
+)
+def test_two_addresses_of_a_family_come_with_a_second_port(settings, port):
+    assert Server(**settings)._other_port_to_bind() == port
+
+
+def test_a_second_port_in_use_is_an_error_that_says_so_and_frees_the_first():
+    async def scenario():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+            taken.bind(("127.0.0.1", 0))
+            port = taken.getsockname()[1]
+            with pytest.raises(ListenError, match="for STUN's other port at"):
+                async with Server(host="127.0.0.1", relay_port=0, stun_port=0, stun_other_port=port):
+                    pass
+
+    run(scenario())
+
+
 def test_what_stun_does_not_answer_is_counted():
     async def scenario():
         async with Server(host="127.0.0.1", relay_port=0, stun_port=0) as server:
@@ -122,6 +196,7 @@ def test_ports_are_by_default_those_of_the_scheme():
         ({"host": "localhost"}, "'localhost' is not an IP address"),
         ({"host": []}, "no address to listen at"),
         ({"stun_hosts": []}, "no address to listen at"),
+        ({"stun_port": 3478, "stun_other_port": 3478}, "another one than 3478"),
         ({"public_host": "a/b"}, "not a relay URL"),
     ],
 )

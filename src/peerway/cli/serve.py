@@ -28,6 +28,7 @@ def command(
     host: tuple[str, ...],
     port: int | None,
     stun_port: int | None,
+    stun_other_port: int | None,
     self_signed: bool | None,
     certificate: Path | None,
     certificate_key: Path | None,
@@ -52,6 +53,7 @@ def command(
             host=host or EVERYWHERE,
             relay_port=port,
             stun_port=STUN_PORT if stun_port is None else stun_port,
+            stun_other_port=stun_other_port,
             public_host=name,
             tls="self-signed" if self_signed else None,
             certificate=files[0],
@@ -68,7 +70,14 @@ async def _serve(output: Output, server: Server) -> Exit:
     try:
         async with server:
             output.result(server.url)
-            output.record("serving", url=server.url, relay_port=server.relay_port, stun_port=server.stun_port)
+            output.record(
+                "serving",
+                url=server.url,
+                relay_port=server.relay_port,
+                stun_port=server.stun_port,
+                stun_other_port=server.stun_other_port,
+                stun_offers=list(server.stun_offers),
+            )
             await asyncio.Event().wait()
     except ListenError as error:
         code = Exit.UNAVAILABLE if error.error.errno == errno.EACCES else Exit.FAILED

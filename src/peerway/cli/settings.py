@@ -91,6 +91,10 @@ class Setting:
 
 KEPT_KEY = "the secret key's file, made when it does not exist [default: listen.key in the state directory]"
 FRESH_KEY = "the secret key's file, made when it does not exist [default: a fresh key for this run]"
+OTHER_PORT = (
+    "a second UDP port for STUN, with which clients see more of their NAT "
+    "[default: none; with two --host of one family, the next one]"
+)
 
 SETTINGS = (
     Setting(NODE, "relay", Kind.TEXTS, "a relay to be reached through (repeatable)", "URL"),
@@ -109,6 +113,7 @@ SETTINGS = (
     Setting("serve", "host", Kind.TEXTS, "an address to listen at (repeatable) [default: all]", "IP"),
     Setting("serve", "port", Kind.PORT, "the relay's TCP port [default: 443 with TLS, 3340 without]"),
     Setting("serve", "stun-port", Kind.PORT, "the STUN server's UDP port [default: 3478]"),
+    Setting("serve", "stun-other-port", Kind.PORT, OTHER_PORT),
     Setting(
         "serve", "self-signed", Kind.SWITCH, "TLS with a certificate made here and kept; the URL pins it"
     ),

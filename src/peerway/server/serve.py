@@ -35,6 +35,9 @@ class Server:
     - `certificate` and `key` are PEM files. With `tls="self-signed"` they are made when they do not
       exist, or kept in memory only when not named; the URL then carries the pin. With neither, the
       relay is plain HTTP: for laboratories, and behind a TLS proxy.
+    - `stun_other_port` is a second port for STUN, 0 any that is free. With it clients find out whether
+      their NAT looks at ports, with two addresses (of one family, named in `host`) also whether it looks
+      at addresses (RFC 5780). Two such addresses have a second port, the next one, also unasked.
     - `public_host` is how others reach this machine: a name or an address, for `url`.
     - `allow` is asked about each client's 32-byte key; whatever it raises means no.
 
@@ -50,6 +53,7 @@ class Server:
         relay_port: int | None = None,
         stun_port: int = STUN_PORT,
         stun_hosts: Sequence[str] | None = None,
+        stun_other_port: int | None = None,
         public_host: str | None = None,
         tls: Literal["self-signed"] | None = None,
         certificate: str | Path | None = None,
@@ -71,6 +75,9 @@ class Server:
         self._files = (Path(certificate), Path(key)) if certificate is not None and key is not None else None
         self._wanted_relay_port = relay_port
         self._wanted_stun_port = stun_port
+        self._wanted_other_port = stun_other_port
+        if stun_other_port and stun_other_port == stun_port:
+            raise ValueError(f"STUN's other port is to be another one than {stun_port}")
         self._public_host = canonical_host(public_host or _reachable_at(self._hosts))
         self._machine = RelayServer(random.SystemRandom(), limits, allow)
         self._certificate: ServerCertificate | None = None
@@ -90,6 +97,16 @@ class Server:
     def stun_port(self) -> int:
         """The STUN server's UDP port."""
         return self._entered_stun().port
+
+    @property
+    def stun_other_port(self) -> int | None:
+        """The STUN server's second UDP port, None without one."""
+        return self._entered_stun().other_port
+
+    @property
+    def stun_offers(self) -> tuple[str, ...]:
+        """What the STUN server changes in its answers for who asks: "address", "port"; RFC 5780."""
+        return self._entered_stun().offers
 
     @property
     def url(self) -> str:
@@ -122,7 +139,7 @@ class Server:
         if self._relay is not None or self._stun is not None:
             raise RuntimeError("this server was entered before; make a new one")
         context = self._tls_context()
-        self._stun = StunService(self._stun_hosts, self._wanted_stun_port)
+        self._stun = StunService(self._stun_hosts, self._wanted_stun_port, self._other_port_to_bind())
         try:
             listeners = bind_all("the relay", self._hosts, self._port_to_bind(), TcpListener)
         except BaseException:
@@ -137,6 +154,8 @@ class Server:
                 "use TLS, or a TLS proxy in front: anyone on the way sees who talks to whom",
             )
         logger.info("server listening url=%s hosts=%s", self.url, ",".join(self._hosts))
+        if self.stun_offers:
+            logger.info("stun behaviour-discovery changes=%s", ",".join(self.stun_offers))
         return self
 
     async def __aexit__(
@@ -155,6 +174,12 @@ class Server:
         if self._wanted_relay_port is not None:
             return self._wanted_relay_port
         return TLS_PORT if self._encrypted else PLAIN_PORT
+
+    def _other_port_to_bind(self) -> int | None:
+        if self._wanted_other_port is not None or not _has_two_addresses(self._stun_hosts):
+            return self._wanted_other_port
+        port = self._wanted_stun_port
+        return port and (port + 1 if port < 65535 else port - 1)
 
     def _tls_context(self) -> ssl.SSLContext | None:
         if not self._encrypted:
@@ -175,6 +200,13 @@ class Server:
         self._check_entered()
         assert self._stun is not None
         return self._stun
+
+
+def _has_two_addresses(hosts: Sequence[str]) -> bool:
+    """Whether two of the addresses are of one family, and neither stands for all of them."""
+    named = [ipaddress.ip_address(host) for host in dict.fromkeys(hosts)]
+    versions = [ip.version for ip in named if not ip.is_unspecified]
+    return any(versions.count(version) > 1 for version in versions)
 
 
 def _reachable_at(hosts: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The STUN server on real UDP sockets, one for each address."""
+"""The STUN server on real UDP sockets, one for each address and port."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from peerway.core.machine import Datagram, Transmit, UdpAddress
+from peerway.core.stun.alternates import arrange
 from peerway.core.stun.server import StunServer
 from peerway.io import clock
 from peerway.io.udp import UdpSocket
@@ -16,18 +17,38 @@ from peerway.server.listen import bind_all
 class StunService:
     """Answers STUN binding requests at each of `hosts`. Must be made on a running loop.
 
-    Answers leave by the socket that was asked. At an unspecified address (0.0.0.0, ::) the system
-    chooses where they come from: on a machine with several addresses in one network, name the
-    addresses one by one, or clients will not know an answer for what it is. Raises `ListenError`.
+    With `other_port` it has a second port at each (0: any that is free), and with that or with two
+    addresses of a family it helps clients to find out how their NAT behaves (RFC 5780).
+
+    Answers leave by the socket that was asked, unless the client wants it otherwise. At an unspecified
+    address (0.0.0.0, ::) the system chooses where they come from: on a machine with several addresses
+    in one network, name the addresses one by one, or clients will not know an answer for what it is.
+    Raises `ListenError`.
     """
 
-    def __init__(self, hosts: Sequence[str], port: int) -> None:
+    def __init__(self, hosts: Sequence[str], port: int, other_port: int | None = None) -> None:
         self.drops: Counter[str] = Counter()
-        self._machine = StunServer()
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[UdpAddress, UdpSocket] = {}
-        bound = bind_all("STUN", hosts, port, self._bind)
-        self.port = bound[0].port
+        self.port = bind_all("STUN", hosts, port, self._bind)[0].port
+        self.other_port: int | None = None
+        if other_port is not None:
+            try:
+                self.other_port = bind_all("STUN's other port", hosts, other_port, self._bind)[0].port
+            except BaseException:
+                self.close()
+                raise
+        self._machine = StunServer(sockets=list(self._sockets))
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """What an answer can change on request: "address", "port"."""
+        alternates = arrange(list(self._sockets)).values()
+        found = {
+            "address": any(each.other_ip for each in alternates),
+            "port": any(each.other_port for each in alternates),
+        }
+        return tuple(name for name, there in found.items() if there)
 
     @property
     def dropped(self) -> Counter[str]:

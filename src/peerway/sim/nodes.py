@@ -22,6 +22,7 @@ from peerway.sim.world import World
 
 RELAY_PORT = 3340
 STUN_PORT = 3478
+STUN_OTHER_PORT = 3479
 
 
 class SimNode:
@@ -161,10 +162,10 @@ class SimNode:
 
 
 def run_server(world: World, host: Host, relay: RelayServer | None = None) -> RelayServer:
-    """A relay (an honest one unless another is given), and a STUN server at each of the host's addresses."""
+    """A relay (an honest one unless another is given), and a STUN server with two ports at all addresses."""
     relay = relay or RelayServer(world.rng(f"{host.name}/relay"))
     host.run(relay, (), listen=(RELAY_PORT,))
-    for address in host.addresses:
-        bound = host.open_udp(STUN_PORT, address.ip)
-        host.run(StunServer(), (bound,))
+    ports = (STUN_PORT, STUN_OTHER_PORT)
+    sockets = [host.open_udp(port, address.ip) for port in ports for address in host.addresses]
+    host.run(StunServer(sockets=sockets), sockets)
     return relay

@@ -237,6 +237,25 @@ class ChangeRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ResponsePort:
+    """RESPONSE-PORT: answer to this port of our address, please (RFC 5780 7.5)."""
+
+    port: int
+    type: ClassVar[int] = 0x0027
+
+    @classmethod
+    def parse(cls, value: bytes, mask: bytes) -> Attribute:
+        """From the value on the wire: the port and two bytes that are ignored."""
+        if len(value) != 4 or value[:2] == b"\x00\x00":
+            raise WireError("RESPONSE-PORT has 4 bytes, and the port is not 0")
+        return cls(int.from_bytes(value[:2], "big"))
+
+    def build(self, mask: bytes) -> bytes:
+        """The value on the wire."""
+        return self.port.to_bytes(2, "big") + b"\x00\x00"
+
+
+@dataclass(frozen=True, slots=True)
 class MessageIntegrity:
     """MESSAGE-INTEGRITY: 20 bytes of HMAC-SHA1, not verified by parsing (see integrity.py)."""
 
@@ -309,6 +328,7 @@ _PARSERS = {
         ErrorCode,
         UnknownAttributes,
         ChangeRequest,
+        ResponsePort,
         MessageIntegrity,
         MessageIntegritySha256,
         Fingerprint,

@@ -11,6 +11,10 @@ schedule until an answer comes, or until the schedule ends:
 An answer counts when its transaction id, the address it came from and the socket it came to are
 those of a transaction; whatever else arrives is dropped and counted, and changes nothing.
 RFC 8489 6.2.1 and 6.3.
+
+A question may ask for a detour (RFC 5780): that the answer leave from another address or port of
+the server, or come to another socket of ours. Only an answer that took it counts as one; a server
+that answers in the ordinary way, or refuses, has told that it cannot.
 """
 
 from __future__ import annotations
@@ -20,7 +24,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from peerway.core.machine import Datagram, Event, Leaf, Rng, Transmit, UdpAddress, WireError
-from peerway.core.stun.attributes import ErrorCode, MappedAddress, XorMappedAddress
+from peerway.core.stun.attributes import (
+    Attribute,
+    ChangeRequest,
+    ErrorCode,
+    MappedAddress,
+    OtherAddress,
+    ResponsePort,
+    XorMappedAddress,
+)
 from peerway.core.stun.framing import TRANSACTION_ID_SIZE
 from peerway.core.stun.message import BINDING, Message, MessageClass, build, is_stun, parse
 
@@ -47,26 +59,54 @@ GATHERING_SCHEDULE = Schedule((0.0, 0.1, 0.3, 0.7, 1.5, 3.1), 6.3)
 
 
 @dataclass(frozen=True, slots=True)
+class Detour:
+    """What an answer is to do differently: leave from `origin`, or come to our socket `arrives_at`,
+    which the server reaches at `port` of the address it sees us at."""
+
+    origin: UdpAddress | None = None
+    arrives_at: UdpAddress | None = None
+    port: int = 0
+
+    def attributes(self, server: UdpAddress) -> tuple[Attribute, ...]:
+        """How the detour is asked for, of `server`."""
+        wanted: list[Attribute] = []
+        if self.origin is not None:
+            change_ip, change_port = self.origin.ip != server.ip, self.origin.port != server.port
+            wanted.append(ChangeRequest(change_ip, change_port))
+        if self.arrives_at is not None:
+            wanted.append(ResponsePort(self.port))
+        return tuple(wanted)
+
+
+@dataclass(frozen=True, slots=True)
 class MappingLearned(Event):
     """`server` saw what we sent from `local` come from `mapped`.
 
     `round_trip` is in seconds, None when the request was sent more than once: nobody can
-    tell which of them was answered (Karn's algorithm, RFC 8489 6.2.1).
+    tell which of them was answered (Karn's algorithm, RFC 8489 6.2.1). The answer took the
+    `detour` that was asked for. `other` is from where else the server can answer, if it says so.
     """
 
     local: UdpAddress
     server: UdpAddress
     mapped: UdpAddress
     round_trip: float | None
+    detour: Detour | None = None
+    other: UdpAddress | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class QueryFailed(Event):
-    """`server` told us nothing about `local`; `reason` is for people."""
+    """`server` told us nothing about `local`; `reason` is for people.
+
+    `answered`: it did answer, but with an error or in a way that is of no use.
+    """
 
     local: UdpAddress
     server: UdpAddress
     reason: str
+    detour: Detour | None = None
+    answered: bool = False
 
 
 @dataclass(slots=True)
@@ -74,9 +114,20 @@ class _Transaction:
     id: bytes
     local: UdpAddress
     server: UdpAddress
+    detour: Detour | None
     request: bytes
     asked_at: float
     sends: int = 0
+
+    def may_come(self, datagram: Datagram) -> str:
+        """Empty when this can be the answer, else why it cannot."""
+        origin = self.detour.origin if self.detour else None
+        arrives_at = self.detour.arrives_at if self.detour else None
+        if datagram.remote not in (self.server, origin or self.server):
+            return "from another address"
+        if datagram.local not in (self.local, arrives_at or self.local):
+            return "to another socket"
+        return ""
 
 
 class StunClient(Leaf):
@@ -87,24 +138,27 @@ class StunClient(Leaf):
         self._rng = rng
         self._schedule = schedule
         self._by_id: dict[bytes, _Transaction] = {}
-        self._by_pair: dict[tuple[UdpAddress, UdpAddress], _Transaction] = {}
+        self._by_question: dict[tuple[UdpAddress, UdpAddress, Detour | None], _Transaction] = {}
 
     def __len__(self) -> int:
         """How many questions are open."""
         return len(self._by_id)
 
-    def query(self, server: UdpAddress, local: UdpAddress, now: float) -> None:
+    def query(self, server: UdpAddress, local: UdpAddress, now: float, detour: Detour | None = None) -> None:
         """Ask `server` from the socket bound to `local`; nothing when that is being asked already."""
-        if (local, server) in self._by_pair:
+        question = (local, server, detour)
+        if question in self._by_question:
             return
         if len(self._by_id) >= MAX_TRANSACTIONS:
-            self._events.append(QueryFailed(local, server, f"{MAX_TRANSACTIONS} queries are open already"))
+            reason = f"{MAX_TRANSACTIONS} queries are open already"
+            self._events.append(QueryFailed(local, server, reason, detour))
             return
         transaction_id = self._rng.randbytes(TRANSACTION_ID_SIZE)
-        request = build(Message(MessageClass.REQUEST, BINDING, transaction_id))
-        transaction = _Transaction(transaction_id, local, server, request, now)
+        attributes = detour.attributes(server) if detour else ()
+        request = build(Message(MessageClass.REQUEST, BINDING, transaction_id, attributes))
+        transaction = _Transaction(transaction_id, local, server, detour, request, now)
         self._by_id[transaction_id] = transaction
-        self._by_pair[local, server] = transaction
+        self._by_question[question] = transaction
         self._send(transaction, now)
 
     def cancel(self, local: UdpAddress) -> None:
@@ -133,7 +187,7 @@ class StunClient(Leaf):
             self._drop("response to another method")
             return False
         self._forget(transaction)
-        self._events.append(_outcome(transaction, message, now))
+        self._events.append(_outcome(transaction, message, datagram, now))
         return True
 
     def _match(self, data: bytes, datagram: Datagram) -> _Transaction | None:
@@ -141,15 +195,11 @@ class StunClient(Leaf):
             self._drop("not STUN")
             return None
         transaction = self._by_id.get(data[8:20])
-        if transaction is None:
-            self._drop("unknown transaction")
-        elif transaction.server != datagram.remote:
-            self._drop("from another address")
-        elif transaction.local != datagram.local:
-            self._drop("to another socket")
-        else:
-            return transaction
-        return None
+        problem = transaction.may_come(datagram) if transaction else "unknown transaction"
+        if problem:
+            self._drop(problem)
+            return None
+        return transaction
 
     def _timer_expired(self, name: str, now: float) -> None:
         transaction = self._by_id[bytes.fromhex(name)]
@@ -158,7 +208,7 @@ class StunClient(Leaf):
             return
         self._forget(transaction)
         reason = f"no answer to {transaction.sends} requests in {self._schedule.fails_at:g} s"
-        self._events.append(QueryFailed(transaction.local, transaction.server, reason))
+        self._events.append(QueryFailed(transaction.local, transaction.server, reason, transaction.detour))
 
     def _send(self, transaction: _Transaction, now: float) -> None:
         self._transmits.append(Transmit((transaction.request,), transaction.server, transaction.local))
@@ -175,15 +225,25 @@ class StunClient(Leaf):
     def _forget(self, transaction: _Transaction) -> None:
         self._timers.cancel(transaction.id.hex())
         del self._by_id[transaction.id]
-        del self._by_pair[transaction.local, transaction.server]
+        del self._by_question[transaction.local, transaction.server, transaction.detour]
 
 
-def _outcome(transaction: _Transaction, message: Message, now: float) -> Event:
+def _outcome(transaction: _Transaction, message: Message, datagram: Datagram, now: float) -> Event:
+    local, server, detour = transaction.local, transaction.server, transaction.detour
     mapped = _mapped_address(message)
+    if isinstance(mapped, UdpAddress) and not _took(detour, datagram):
+        mapped = "the server answers in the ordinary way only"
     if isinstance(mapped, str):
-        return QueryFailed(transaction.local, transaction.server, mapped)
+        return QueryFailed(local, server, mapped, detour, answered=True)
     round_trip = now - transaction.asked_at if transaction.sends == 1 else None
-    return MappingLearned(transaction.local, transaction.server, mapped, round_trip)
+    other = message.first(OtherAddress)
+    return MappingLearned(local, server, mapped, round_trip, detour, other.address if other else None)
+
+
+def _took(detour: Detour | None, datagram: Datagram) -> bool:
+    return detour is None or (
+        detour.origin in (None, datagram.remote) and detour.arrives_at in (None, datagram.local)
+    )
 
 
 def _mapped_address(response: Message) -> UdpAddress | str:

@@ -5,13 +5,18 @@ bucket of answers, because sources can be forged and answers would go to a victi
 reason an answer is as short as it can be: the address, the fingerprint if the request had one,
 SOFTWARE only if the operator wants it, error codes without a phrase.
 
+A server with several sockets also helps to find out how a NAT behaves (`alternates`): answers
+then say where they come from and where else they could, and leave from there, or go to another
+port, on request. Such answers are longer than their questions, so each source has a second,
+smaller bucket of them; when that is empty, answers are short again and nothing else is granted.
+
 The plain request of 20 bytes, almost all there is, is answered from precomputed pieces; everything
-else goes through the codec. RFC 8489 6.3.1, RFC 3489 8.1 (requests without the magic cookie).
-There is no other address to answer from, so a CHANGE-REQUEST that wants one is refused (420).
+else goes through the codec. RFC 8489 6.3.1, RFC 5780 6, RFC 3489 8.1 (requests without the cookie).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -19,12 +24,14 @@ from typing import NamedTuple
 
 from peerway.core.machine import Datagram, Leaf, Transmit, UdpAddress, WireError
 from peerway.core.stun.address import FAMILY_IPV4, FAMILY_IPV6, pack_ip, xor
+from peerway.core.stun.alternates import Alternates, arrange
 from peerway.core.stun.attributes import (
     Attribute,
     ChangeRequest,
     ErrorCode,
     Fingerprint,
     MappedAddress,
+    ResponsePort,
     Software,
     UnknownAttributes,
     XorMappedAddress,
@@ -36,6 +43,8 @@ from peerway.core.stun.ratelimit import SourceLimiter
 
 ANSWERS_PER_S = 100.0  # to one source: a carrier's NAT puts hundreds of clients behind one
 ANSWERS_BURST = 500
+DISCOVERIES_PER_S = 5.0  # answers to one source that are longer than they need to be, or go elsewhere
+DISCOVERIES_BURST = 80  # a whole check of one host takes some 20
 MAX_REQUEST_BYTES = 1280  # RFC 8489 6.1: the largest that needs no knowledge of the path's MTU
 MAX_SOFTWARE_BYTES = 32
 MAX_UNKNOWN_LISTED = 16
@@ -49,6 +58,7 @@ _IPV6_NETWORK_BYTES = 8
 _CACHED_SOURCES = 4096
 # Known to RFC 8489 9 and harmless where nobody needs to log in, but of no use to our codec.
 _IGNORED_TYPES = frozenset({0x001D, 0x001E})  # PASSWORD-ALGORITHM, USERHASH
+_NO_CHANGE = ChangeRequest(False, False)
 
 
 class _Source(NamedTuple):
@@ -60,60 +70,71 @@ class _Source(NamedTuple):
     ipv4_xored: bytes
 
 
+class _Reply(NamedTuple):
+    """An answer, the socket it leaves by and where it goes."""
+
+    data: bytes
+    local: UdpAddress | None
+    remote: UdpAddress
+
+
 @dataclass(slots=True)
 class AnswerCounts:
-    """What a server has answered: with an address, the same to RFC 3489 clients, with an error."""
+    """What a server has answered: with an address, the same to RFC 3489 clients, with an error;
+    and how many of the answers left by another socket than was asked."""
 
     success: int = 0
     classic: int = 0
     refusal: int = 0
+    from_elsewhere: int = 0
 
 
 class StunServer(Leaf):
     """Answers binding requests. `software` names us in answers; empty, the default, does not.
 
-    `answers` counts what was sent; `drops` what was not answered, by reason.
+    `sockets` are all those that the server has, when there are several and they are to help with
+    behaviour discovery (RFC 5780). `answers` counts what was sent; `drops` what was not answered,
+    by reason.
     """
 
     def __init__(
-        self, software: str = "", *, answers_per_s: float = ANSWERS_PER_S, burst: int = ANSWERS_BURST
+        self,
+        software: str = "",
+        *,
+        sockets: Sequence[UdpAddress] = (),
+        answers_per_s: float = ANSWERS_PER_S,
+        burst: int = ANSWERS_BURST,
+        discoveries_per_s: float = DISCOVERIES_PER_S,
+        discoveries_burst: int = DISCOVERIES_BURST,
     ) -> None:
         super().__init__()
         if len(software.encode()) > MAX_SOFTWARE_BYTES:
             raise ValueError(f"SOFTWARE is sent to strangers: {MAX_SOFTWARE_BYTES} bytes at most")
         self.answers = AnswerCounts()
         self.limiter = SourceLimiter(answers_per_s, burst)
+        self.discovery_limiter = SourceLimiter(discoveries_per_s, discoveries_burst)
         self._software = (Software(software),) if software else ()
         self._tail = b"".join(frame_attribute(s.type, s.build(b"")) for s in self._software)
         self._ipv4_head = _plain_head(_IPV4_TLV, 4, self._tail)
         self._ipv6_head = _plain_head(_IPV6_TLV, 16, self._tail)
+        self._alternates = arrange(sockets)
 
     def receive(self, datagram: Datagram, now: float) -> None:
-        """Answer what came to the server's socket, one request or several coalesced."""
-        remote = datagram.remote
+        """Answer what came to a socket of the server, one request or several coalesced."""
+        remote, local = datagram.remote, datagram.local
         if not isinstance(remote, UdpAddress):
             self._drop("not over UDP")
-            return
-        if not datagram.segment_size:
-            answer = self.answer(datagram.data, remote.ip, remote.port, now)
-            if answer:
-                self._transmits.append(Transmit((answer,), remote, datagram.local))
             return
         requests = list(datagram.segments())
         source = _source(remote.ip)
         granted = self._admit(source, remote.port, len(requests), now)
-        answers = [self._answer(data, source, remote.port) for data in requests[:granted]]
-        for size, equal_sized in groupby(answers, len):
-            if size:
-                self._transmits.append(Transmit(tuple(equal_sized), remote, datagram.local))
-
-    def answer(self, data: bytes, ip: str, port: int, now: float) -> bytes:
-        """The answer to one request from `ip` and `port`, empty for none.
-
-        What `receive` does, for a driver that has nothing to do but send the answer back at once.
-        """
-        source = _source(ip)
-        return self._answer(data, source, port) if self._admit(source, port, 1, now) else b""
+        replies = [
+            reply
+            for data in requests[:granted]
+            if (reply := self._answer(data, source, remote, local, now)) is not None
+        ]
+        for (_, leaves_by, to), together in groupby(replies, _sent_together):
+            self._transmits.append(Transmit(tuple(reply.data for reply in together), to, leaves_by))
 
     def _admit(self, source: _Source, port: int, requests: int, now: float) -> int:
         """How many of a source's requests to look at."""
@@ -125,9 +146,23 @@ class StunServer(Leaf):
             self.drops["rate limit"] += requests - granted
         return granted
 
-    def _answer(self, data: bytes, source: _Source, port: int) -> bytes:
-        if len(data) != HEADER_SIZE or not data.startswith(_PLAIN_REQUEST):
-            return self._answer_any(data, UdpAddress(source.ip, port))
+    def _answer(
+        self, data: bytes, source: _Source, remote: UdpAddress, local: UdpAddress | None, now: float
+    ) -> _Reply | None:
+        alternates = self._alternates.get(local) if local is not None else None
+        generous = alternates is not None and self.discovery_limiter.take(source.bucket, 1, now) > 0
+        if not generous and len(data) == HEADER_SIZE and data.startswith(_PLAIN_REQUEST):
+            return _Reply(self._plain_answer(data, source, remote.port), local, remote)
+        request = self._parse(data)
+        if request is None:
+            return None
+        if refused := _refused(request, alternates):
+            return _Reply(_finished(request, self._refusal(request, refused)), local, remote)
+        if alternates is None:
+            return _Reply(_finished(request, self._success(request, remote)), local, remote)
+        return self._discover(request, alternates, remote, generous)
+
+    def _plain_answer(self, data: bytes, source: _Source, port: int) -> bytes:
         self.answers.success += 1
         mapped_port = (port ^ _PORT_MASK).to_bytes(2, "big")
         if source.ipv4_xored:
@@ -135,21 +170,27 @@ class StunServer(Leaf):
         mapped_ip = (source.number ^ int.from_bytes(data[4:], "big")).to_bytes(16, "big")
         return self._ipv6_head + data[8:] + _IPV6_TLV + mapped_port + mapped_ip + self._tail
 
-    def _answer_any(self, data: bytes, remote: UdpAddress) -> bytes:
-        request = self._parse(data)
-        if request is None:
-            return b""
-        if request.message_class is not MessageClass.REQUEST:
-            self._drop("indication" if request.message_class is MessageClass.INDICATION else "response")
-            return b""
-        if request.method != BINDING:
-            self._drop("another method")
-            return b""
-        refused = _refused(request)
-        answer = build(self._refusal(request, refused) if refused else self._success(request, remote))
-        return add_fingerprint(answer) if request.first(Fingerprint) else answer
+    def _discover(
+        self, request: Message, alternates: Alternates, remote: UdpAddress, generous: bool
+    ) -> _Reply | None:
+        """Answer from where, and to where, the request wants it."""
+        leaves_by = alternates.wanted_by(request.first(ChangeRequest) or _NO_CHANGE) or alternates.own
+        port = request.first(ResponsePort)
+        to = UdpAddress(remote.ip, port.port) if port is not None else remote
+        if not generous:
+            if (leaves_by, to) != (alternates.own, remote):
+                self._drop("rate limit of discovery")
+                return None
+            return _Reply(_finished(request, self._success(request, remote)), leaves_by, to)
+        self.answers.from_elsewhere += leaves_by != alternates.own
+        if request.is_classic:
+            described = alternates.described_classic(leaves_by)
+        else:
+            described = (MappedAddress(remote), *alternates.described(leaves_by))
+        return _Reply(_finished(request, self._success(request, remote, described)), leaves_by, to)
 
     def _parse(self, data: bytes) -> Message | None:
+        """The binding request that `data` is; None, and counted, when it is none."""
         if len(data) > MAX_REQUEST_BYTES:
             self._drop("too large")
             return None
@@ -157,19 +198,28 @@ class StunServer(Leaf):
             self._drop("not STUN")
             return None
         try:
-            return parse(data) if is_stun(data) else parse_classic(data)
+            message = parse(data) if is_stun(data) else parse_classic(data)
         except WireError:
             self._drop("malformed")
             return None
+        if message.message_class is not MessageClass.REQUEST:
+            self._drop("indication" if message.message_class is MessageClass.INDICATION else "response")
+            return None
+        if message.method != BINDING:
+            self._drop("another method")
+            return None
+        return message
 
-    def _success(self, request: Message, remote: UdpAddress) -> Message:
+    def _success(
+        self, request: Message, remote: UdpAddress, described: tuple[Attribute, ...] = ()
+    ) -> Message:
         attributes: tuple[Attribute, ...]
         if request.is_classic:
             self.answers.classic += 1
-            attributes = (MappedAddress(remote),)
+            attributes = (MappedAddress(remote), *described)
         else:
             self.answers.success += 1
-            attributes = (XorMappedAddress(remote), *self._software)
+            attributes = (XorMappedAddress(remote), *self._software, *described)
         return Message(MessageClass.SUCCESS, BINDING, request.transaction_id, attributes)
 
     def _refusal(self, request: Message, types: list[int]) -> Message:
@@ -192,10 +242,27 @@ def _plain_head(tlv: bytes, ip_size: int, tail: bytes) -> bytes:
     return _SUCCESS_TYPE + length.to_bytes(2, "big") + COOKIE
 
 
-def _refused(request: Message) -> list[int]:
+def _sent_together(reply: _Reply) -> tuple[int, UdpAddress | None, UdpAddress]:
+    return len(reply.data), reply.local, reply.remote
+
+
+def _finished(request: Message, answer: Message) -> bytes:
+    data = build(answer)
+    return add_fingerprint(data) if request.first(Fingerprint) else data
+
+
+def _refused(request: Message, alternates: Alternates | None) -> list[int]:
     """The types of the attributes that forbid an answer, a few of them at most."""
     refused = [kind for kind in request.unknown_required() if kind not in _IGNORED_TYPES]
     change = request.first(ChangeRequest)
-    if change is not None and (change.change_ip or change.change_port):
-        refused.append(change.type)
+    if change is not None and not _can_change(change, alternates):
+        refused.append(ChangeRequest.type)
+    if alternates is None and request.first(ResponsePort) is not None:
+        refused.append(ResponsePort.type)
     return refused[:MAX_UNKNOWN_LISTED]
+
+
+def _can_change(change: ChangeRequest, alternates: Alternates | None) -> bool:
+    if alternates is None:
+        return not (change.change_ip or change.change_port)
+    return alternates.wanted_by(change) is not None
