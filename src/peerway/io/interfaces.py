@@ -148,7 +148,7 @@ def _picture() -> _Picture:
 def _way_out(
     interface: str, ip: _Ip, prefix_length: int, routes: tuple[DefaultRoute, ...]
 ) -> tuple[int | None, str]:
-    """Metric and gateway of the best default route by this interface. One on another network is no gateway."""
+    """Metric and gateway of the best default route by this interface; a gateway elsewhere is none."""
     ours = [
         route for route in routes if route.version == ip.version and route.leaves_by in (interface, str(ip))
     ]
