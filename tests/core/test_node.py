@@ -1,7 +1,7 @@
 """Whole nodes dial across simulated NATs: no socket, no clock, no task."""
 
 import pytest
-from tests.sim.two_homes import SECRET, TwoHomes
+from tests.sim.two_homes import RELAY, SECRET, TwoHomes
 
 from peerway.core.quic.events import StreamOpened
 
