@@ -6,7 +6,7 @@ import pytest
 
 from peerway.core.machine import UdpAddress
 from peerway.core.nat import Filtering, Mapping, PortAllocation, old_name
-from peerway.sim.nat import Hairpin, Nat, NatBehaviour, Refusal
+from peerway.sim.nat import Hairpin, Nat, NatBehaviour, Pooling, Refusal
 
 INSIDE = UdpAddress("10.1.0.2", 41641)
 NEIGHBOUR = UdpAddress("10.1.0.3", 41641)
@@ -174,21 +174,222 @@ def test_reboot_forgets_every_mapping():
     assert box.inbound(A, OUTSIDE, 0.0) is Refusal.NO_MAPPING
 
 
-def test_permits_of_one_mapping_are_limited_and_the_oldest_goes(monkeypatch):
-    monkeypatch.setattr("peerway.sim.nat.PERMITS_LIMIT", 2)
+# --- overloading
+
+
+def test_neighbours_with_one_port_both_keep_it_towards_different_servers():
     box = nat()
-    for remote in (A, A_OTHER_PORT, A, B):
-        box.outbound(INSIDE, remote, 0.0)
-    assert box.inbound(A_OTHER_PORT, OUTSIDE, 0.0) is Refusal.FILTERED
+    assert box.outbound(INSIDE, A, 0.0) == OUTSIDE
+    assert box.outbound(NEIGHBOUR, B, 0.0) == OUTSIDE
     assert box.inbound(A, OUTSIDE, 0.0) == INSIDE
+    assert box.inbound(B, OUTSIDE, 0.0) == NEIGHBOUR
 
 
-def test_poison_is_limited_and_the_oldest_goes(monkeypatch):
-    monkeypatch.setattr("peerway.sim.nat.POISON_LIMIT", 1)
-    box = nat(input_open=True)
+def test_who_meets_a_neighbour_at_a_server_gets_another_port_and_keeps_it_from_then_on():
+    box = nat()
+    box.outbound(INSIDE, A, 0.0)
+    assert [box.outbound(NEIGHBOUR, remote, 0.0).port for remote in (B, A, A_OTHER_PORT, B)] == [
+        41641,
+        9829,
+        9829,
+        41641,
+    ]
+
+
+def test_without_overloading_the_second_gets_another_port_towards_everyone():
+    box = nat(overloads=False)
+    assert box.outbound(INSIDE, A, 0.0) == OUTSIDE
+    assert [box.outbound(NEIGHBOUR, remote, 0.0).port for remote in (B, A)] == [9829, 9829]
+    assert box.inbound(B, OUTSIDE, 0.0) is Refusal.FILTERED
+
+
+def test_a_stranger_at_an_overloaded_port_reaches_whoever_used_it_last():
+    box = nat(filtering=NO_FILTER)
+    box.outbound(INSIDE, A, 0.0)
+    box.outbound(NEIGHBOUR, B, 0.0)
+    stranger = UdpAddress("192.0.2.77", 7)
+    assert box.inbound(stranger, OUTSIDE, 1.0) == NEIGHBOUR
+    box.outbound(INSIDE, A, 2.0)
+    assert box.inbound(stranger, OUTSIDE, 3.0) == NEIGHBOUR
+    assert box.inbound(UdpAddress("192.0.2.78", 7), OUTSIDE, 3.0) == INSIDE
+
+
+def test_a_mapping_found_again_after_a_detour_is_the_old_one():
+    box = nat(input_open=True, idle_s=30.0)
+    box.outbound(INSIDE, A, 0.0)
+    box.inbound(B, OUTSIDE, 0.0)
+    assert box.outbound(INSIDE, B, 1.0).port == 9829
+    box.outbound(INSIDE, A, 25.0)
+    assert box.outbound(INSIDE, B, 32.0) == OUTSIDE
+
+
+# --- time
+
+
+def test_a_session_that_went_both_ways_for_two_seconds_lives_longer_on_linux():
+    box = nat(stream_idle_s=120.0)
+    box.outbound(INSIDE, A, 0.0)
+    assert box.inbound(A, OUTSIDE, 1.0) == INSIDE
+    assert box.inbound(A, OUTSIDE, 31.0) is Refusal.NO_MAPPING
+    box.outbound(INSIDE, A, 40.0)
+    assert box.inbound(A, OUTSIDE, 41.0) == INSIDE
+    box.outbound(INSIDE, A, 42.1)
+    assert box.inbound(A, OUTSIDE, 162.0) == INSIDE
+    assert box.inbound(A, OUTSIDE, 282.0) is Refusal.NO_MAPPING
+
+
+def test_a_session_in_one_direction_stays_a_short_one_on_linux():
+    box = nat(stream_idle_s=120.0)
+    for now in (0.0, 20.0, 40.0):
+        box.outbound(INSIDE, A, now)
+    assert box.inbound(A, OUTSIDE, 70.0) is Refusal.NO_MAPPING
+
+
+def test_memory_lets_strangers_in_after_the_sessions_are_gone():
+    box = nat(filtering=NO_FILTER, idle_s=30.0, memory_s=120.0)
+    box.outbound(INSIDE, A, 0.0)
+    assert box.inbound(B, OUTSIDE, 119.0) == INSIDE
+    assert box.inbound(B, OUTSIDE, 148.0) == INSIDE
+    assert box.inbound(A, OUTSIDE, 148.0) is Refusal.FILTERED
+
+
+def test_memory_of_a_restricted_cone_is_by_address():
+    box = nat(filtering=BY_ADDRESS, idle_s=30.0, memory_s=120.0)
+    box.outbound(INSIDE, A, 0.0)
+    box.outbound(INSIDE, B, 60.0)
+    assert box.inbound(A_OTHER_PORT, OUTSIDE, 119.0) == INSIDE
+    assert box.inbound(A, OUTSIDE, 121.0) is Refusal.FILTERED
+    assert box.inbound(B, OUTSIDE, 179.0) == INSIDE
+
+
+def test_a_mapping_dies_at_the_end_of_its_life_whatever_passes():
+    box = nat(lifetime_s=100.0, ports=PortAllocation.RANDOM, filtering=NO_FILTER)
+    port = box.outbound(INSIDE, A, 0.0).port
+    for now in range(10, 100, 10):
+        assert box.outbound(INSIDE, A, float(now)).port == port
+    assert box.inbound(A, UdpAddress("198.51.100.1", port), 99.9) == INSIDE
+    assert box.inbound(A, UdpAddress("198.51.100.1", port), 100.0) is Refusal.NO_MAPPING
+    assert box.outbound(INSIDE, A, 100.0).port != port
+
+
+def test_a_stranger_let_in_keeps_the_mapping_alive():
+    box = nat(filtering=NO_FILTER, idle_s=30.0)
+    box.outbound(INSIDE, A, 0.0)
+    for now in (20.0, 40.0, 60.0):
+        assert box.inbound(B, OUTSIDE, now) == INSIDE
+    assert box.inbound(A, OUTSIDE, 80.0) == INSIDE
+
+
+def test_a_symmetric_nat_without_a_filter_lets_strangers_in_and_answers_them_from_another_port():
+    box = nat(mapping=APD, filtering=NO_FILTER, ports=PortAllocation.SEQUENTIAL)
+    outside = box.outbound(INSIDE, A, 0.0)
+    for now in (20.0, 40.0):
+        assert box.inbound(B, outside, now) == INSIDE
+    assert box.outbound(INSIDE, B, 41.0).port == outside.port + 1
+
+
+# --- how much
+
+
+def test_sessions_are_limited_in_all_until_some_have_died():
+    box = nat(session_limit=2)
+    box.outbound(INSIDE, A, 0.0)
+    box.outbound(NEIGHBOUR, B, 10.0)
+    assert box.outbound(INSIDE, B, 29.0) is Refusal.SESSION_LIMIT
+    assert box.outbound(INSIDE, A, 29.0) == OUTSIDE
+    assert box.outbound(INSIDE, A_OTHER_PORT, 40.0) == OUTSIDE
+    assert box.outbound(INSIDE, B, 41.0) is Refusal.SESSION_LIMIT
+
+
+def test_sessions_are_limited_for_each_host_inside():
+    box = nat(host_session_limit=2)
+    for remote in (A, B):
+        box.outbound(INSIDE, remote, 0.0)
+    assert box.outbound(INSIDE, A_OTHER_PORT, 0.0) is Refusal.SESSION_LIMIT
+    assert box.outbound(NEIGHBOUR, A_OTHER_PORT, 0.0) == OUTSIDE
+    assert box.outbound(INSIDE, A_OTHER_PORT, 30.0) == OUTSIDE
+
+
+def test_strangers_let_in_count_as_sessions():
+    box = nat(filtering=NO_FILTER, host_session_limit=2)
+    box.outbound(INSIDE, A, 0.0)
+    assert box.inbound(B, OUTSIDE, 0.0) == INSIDE
+    assert box.inbound(A_OTHER_PORT, OUTSIDE, 0.0) is Refusal.SESSION_LIMIT
+
+
+def test_a_full_table_takes_no_poison():
+    box = nat(input_open=True, session_limit=1)
     box.inbound(A, OUTSIDE, 0.0)
     box.inbound(B, OUTSIDE, 0.0)
-    assert box.outbound(INSIDE, A, 0.0) == OUTSIDE
+    assert box.outbound(INSIDE, B, 0.0) is Refusal.SESSION_LIMIT
+    assert box.outbound(INSIDE, B, 30.0) == OUTSIDE
+
+
+def test_dead_sessions_are_removed_and_the_living_stay():
+    box = nat(mapping=APD, ports=PortAllocation.RANDOM, idle_s=30.0)
+    kept = box.outbound(INSIDE, A, 0.0)
+    for number in range(5000):
+        now = number * 0.1
+        box.outbound(INSIDE, UdpAddress("192.0.2.9", number + 1), now)
+        assert box.outbound(INSIDE, A, now) == kept
+    assert len(box._table.from_outside) < 1500
+    assert len(box._table.doors) < 1500
+    assert box.inbound(A, kept, 500.0) == INSIDE
+
+
+# --- several addresses, hairpins, reboots
+
+
+def pool(pooling, hosts=20):
+    box = Nat(NatBehaviour(pooling=pooling, mapping=APD), ("198.51.100.1", "198.51.100.2"), random.Random(1))
+    return [
+        {box.outbound(UdpAddress(f"10.1.0.{host}", 5000), remote, 0.0).ip for remote in (A, B, A_OTHER_PORT)}
+        for host in range(hosts)
+    ]
+
+
+def test_paired_pooling_gives_a_host_one_address_and_hosts_different_ones():
+    pools = pool(Pooling.PAIRED)
+    assert {len(ips) for ips in pools} == {1}
+    assert set.union(*pools) == {"198.51.100.1", "198.51.100.2"}
+
+
+def test_arbitrary_pooling_gives_a_host_several_addresses():
+    assert 2 in {len(ips) for ips in pool(Pooling.ARBITRARY)}
+
+
+def test_hairpin_may_show_the_inside_source():
+    box = nat(hairpin=Hairpin.INTERNAL_SOURCE, filtering=NO_FILTER)
+    box.outbound(INSIDE, A, 0.0)
+    assert box.hairpin(NEIGHBOUR, OUTSIDE, 0.0) == (NEIGHBOUR, INSIDE)
+
+
+def test_a_host_that_knocks_at_its_neighbours_port_from_the_same_gets_another():
+    box = nat(hairpin=Hairpin.EXTERNAL_SOURCE, filtering=NO_FILTER)
+    box.outbound(INSIDE, A, 0.0)
+    assert box.hairpin(NEIGHBOUR, OUTSIDE, 0.0) == (UdpAddress("198.51.100.1", 9829), INSIDE)
+
+
+def test_a_reboot_may_bring_another_address():
+    box = nat()
+    box.outbound(INSIDE, A, 0.0)
+    box.reboot("198.51.100.77")
+    assert box.inbound(A, OUTSIDE, 0.0) is Refusal.NO_MAPPING
+    assert box.outbound(INSIDE, A, 0.0) == UdpAddress("198.51.100.77", 41641)
+    assert (box.outside_ips, box.boots) == (("198.51.100.77",), 2)
+
+
+# --- ICMP errors
+
+
+def test_an_icmp_error_follows_the_session_it_is_about_and_keeps_nothing_alive():
+    box = nat()
+    box.outbound(INSIDE, A, 0.0)
+    assert box.error_inbound(A, OUTSIDE, 29.0) == INSIDE
+    assert box.error_outbound(INSIDE, A, 29.0) == OUTSIDE
+    assert box.error_inbound(A, OUTSIDE, 30.0) is Refusal.NO_MAPPING
+    assert box.error_outbound(INSIDE, A, 30.0) is Refusal.NO_MAPPING
+    assert box.error_inbound(B, OUTSIDE, 1.0) is Refusal.NO_MAPPING
 
 
 @pytest.mark.parametrize(

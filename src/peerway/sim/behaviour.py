@@ -11,6 +11,8 @@ from enum import Enum
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 
+SESSION_LIMIT = 65_536  # Linux: nf_conntrack_max of a router with some memory
+
 
 class Hairpin(Enum):
     """What an inside host that sends to the NAT's outside address reaches (RFC 4787 section 6).
@@ -41,7 +43,7 @@ class NatBehaviour:
 
     Which outside port (RFC 4787 section 4.2):
     `ports`, from `port_range` (the first, and one past the last), None: as is usual for `ports`.
-    `overloads`: an outside port may serve several inside hosts, as long as their remote ends differ.
+    `overloads`: hosts inside that have the same port both keep it, as long as their remote ends differ.
     `keeps_parity`: an even port stays even, an odd one odd (REQ-4).
     `port_step`: from one port in sequence to the next.
     `other_ports_per_s`: how many ports in sequence everybody else behind this NAT takes, on average.
@@ -79,5 +81,5 @@ class NatBehaviour:
     stream_idle_s: float | None = None
     memory_s: float | None = None
     lifetime_s: float | None = None
-    session_limit: int | None = None
+    session_limit: int = SESSION_LIMIT
     host_session_limit: int | None = None

@@ -1,38 +1,38 @@
 """One NAT or stateful firewall: pure, no links, no packets, only who becomes whom.
 
-A mapping ties an inside address to an outside one; how many mappings an inside address has
-is the NAT's `mapping`. A mapping holds permits, made by what went out through it; whom a
-permit lets in is the NAT's `filtering`. Mappings and permits die when idle. A firewall is
-a NAT that does not translate: the outside address is the inside one.
+A *mapping* ties an inside address and port to an outside one; how many mappings an inside one
+has is the NAT's `mapping`. A *session* is a mapping with one remote address and port; the inside
+begins it, or the outside where `filtering` lets it in unasked. Sessions die when idle, and
+mappings with the last of their sessions. A firewall is a NAT that does not translate: the
+outside address is the inside one.
+
+This is how Linux tracks connections: of the outside it sees a tuple, outside address and port
+and remote address and port, that no two sessions may share. Should a new session's tuple be
+taken, it gets another port, however its mapping was, and so does what the host begins thereafter.
 
 RFC 4787 speaks of permits of an inside address, routers keep them for each mapping; we do
 as the routers, and it differs only where the mapping is not endpoint-independent.
 
 **Poisoning.** Linux tracks what it lets into itself. With its INPUT chain open, a packet
-from outside that matches no mapping leaves an entry (peer, outside address). When the
-inside host then sends to that peer the tuple is taken, and it gets another, random port.
+from outside that matches no session leaves one of the router's own. When the inside host then
+sends to that peer the tuple is taken, and it gets another, random port.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass, field
 from enum import Enum
 
 from peerway.core.machine import UdpAddress
-from peerway.core.nat import Filtering, Mapping, PortAllocation
+from peerway.core.nat import Filtering, Mapping
 from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
+from peerway.sim.ports import PortAllocator
+from peerway.sim.sessions import Mapped, Session, SessionTable, tuple_of
 
 __all__ = ["Hairpin", "Nat", "NatBehaviour", "Pooling", "Refusal"]
 
-PERMITS_LIMIT = 65_536  # for each mapping; the oldest goes
-POISON_LIMIT = 65_536  # the oldest goes
-POISON_S = 30.0  # Linux: nf_conntrack_udp_timeout
-RANDOM_PORTS = (1024, 65536)
-SEQUENTIAL_PORTS = (30000, 34096)
-ALLOCATION_TRIES = 256
-
-_Scope = UdpAddress | str | None
+STREAM_AFTER_S = 2.0  # Linux: nf_conntrack_proto_udp.c
 
 
 class Refusal(Enum):
@@ -43,74 +43,66 @@ class Refusal(Enum):
     FILTERED = "filtered"
     NO_FREE_PORT = "no free port"
     NO_HAIRPIN = "no hairpin"
-
-
-@dataclass(slots=True)
-class _Entry:
-    inside: UdpAddress
-    outside: UdpAddress
-    key: tuple[UdpAddress, _Scope]
-    expires: float
-    permits: dict[_Scope, float] = field(default_factory=dict)
-
-
-def _scope(dependence: Mapping | Filtering, remote: UdpAddress) -> _Scope:
-    """The part of `remote` that matters."""
-    if dependence in (Mapping.ENDPOINT_INDEPENDENT, Filtering.ENDPOINT_INDEPENDENT):
-        return None
-    by_address = dependence in (Mapping.ADDRESS_DEPENDENT, Filtering.ADDRESS_DEPENDENT)
-    return remote.ip if by_address else remote
+    SESSION_LIMIT = "session limit"
 
 
 class Nat:
-    """A NAT with the address `outside_ip`, or several; a firewall needs none."""
+    """A NAT with the address `outside_ip`, or several; a firewall needs none.
+
+    `boots` counts how often it began with nothing.
+    """
 
     def __init__(
         self, behaviour: NatBehaviour, outside_ip: str | tuple[str, ...], rng: random.Random
     ) -> None:
         self.behaviour = behaviour
         self.outside_ips = _all(outside_ip)
-        self.boots = 1
+        self.boots = 0
         self._rng = rng
-        self._entries: dict[tuple[UdpAddress, _Scope], _Entry] = {}
-        self._diverted: dict[tuple[UdpAddress, _Scope], _Entry] = {}
-        self._by_outside: dict[UdpAddress, _Entry] = {}
-        self._poison: dict[tuple[UdpAddress, UdpAddress], float] = {}
-        self._next_port = SEQUENTIAL_PORTS[0]
+        self._is_easy = behaviour.mapping is Mapping.ENDPOINT_INDEPENDENT
+        self._has_doors = behaviour.filtering is not Filtering.ADDRESS_AND_PORT_DEPENDENT
+        self.reboot()
+
+    def reboot(self, outside_ip: str | tuple[str, ...] = ()) -> None:
+        """Forget everything, and come back with other outside addresses where there are any."""
+        behaviour = self.behaviour
+        self.boots += 1
+        self.outside_ips = _all(outside_ip) or self.outside_ips
+        self._allocator = PortAllocator(behaviour, self.outside_ips, self._rng)
+        self._table = SessionTable(behaviour.session_limit, behaviour.host_session_limit)
+
+    # --- packets -------------------------------------------------------------------
 
     def outbound(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
         """The source that the outside sees of a packet from inside."""
         if self.behaviour.udp_blocked:
             return Refusal.UDP_BLOCKED
-        entry = self._live(self._diverted.get((source, destination)), now)
-        if entry is None:
-            entry = self._entry_for(source, destination, now)
-        if entry is None:
-            return Refusal.NO_FREE_PORT
-        entry.expires = now + self.behaviour.idle_s
-        scope = _scope(self.behaviour.filtering, destination)
-        entry.permits.pop(scope, None)
-        entry.permits[scope] = entry.expires
-        if len(entry.permits) > PERMITS_LIMIT:
-            del entry.permits[next(iter(entry.permits))]
-        return entry.outside
+        session = self._table.from_inside.get((source.ip, source.port, destination.ip, destination.port))
+        if session is None or session.expires <= now:
+            begun = self._begin(source, destination, now)
+            if isinstance(begun, Refusal):
+                return begun
+            session = begun
+        mapping = session.mapping
+        assert mapping is not None  # the router's own have no inside
+        self._refresh(session, mapping, now)
+        session.has_been_out = True
+        mapping.door.owner = mapping
+        if self._has_doors:
+            self._keep_open(session, mapping, now)
+        return mapping.outside
 
     def inbound(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
         """The inside address that a packet from outside is for."""
         if self.behaviour.udp_blocked:
             return Refusal.UDP_BLOCKED
-        entry = self._live(self._by_outside.get(destination), now)
-        scope = _scope(self.behaviour.filtering, source)
-        if entry is not None and entry.permits.get(scope, now) > now:
-            if self.behaviour.inbound_refreshes:
-                entry.expires = entry.permits[scope] = now + self.behaviour.idle_s
-            return entry.inside
-        if self.behaviour.input_open:
-            self._poison.pop((source, destination), None)
-            self._poison[source, destination] = now + POISON_S
-            if len(self._poison) > POISON_LIMIT:
-                del self._poison[next(iter(self._poison))]
-        return Refusal.NO_MAPPING if entry is None else Refusal.FILTERED
+        session = self._table.from_outside.get((destination.ip, destination.port, source.ip, source.port))
+        if session is None or session.expires <= now:
+            return self._unasked(source, destination, now)
+        if session.mapping is None:
+            return self._refuse(source, destination, now)
+        self._received(session, session.mapping, now)
+        return session.mapping.inside
 
     def hairpin(
         self, source: UdpAddress, destination: UdpAddress, now: float
@@ -122,80 +114,141 @@ class Nat:
         if isinstance(outside, Refusal):
             return outside
         inside = self.inbound(outside, destination, now)
-        return inside if isinstance(inside, Refusal) else (outside, inside)
+        if isinstance(inside, Refusal):
+            return inside
+        return (source if self.behaviour.hairpin is Hairpin.INTERNAL_SOURCE else outside, inside)
 
     def error_inbound(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
         """The inside address that an ICMP error about something sent to `source` is for."""
-        entry = self._live(self._by_outside.get(destination), now)
-        return entry.inside if entry is not None else Refusal.NO_MAPPING
+        session = self._table.from_outside.get(tuple_of(destination, source))
+        if session is None or session.expires <= now or session.mapping is None:
+            return Refusal.NO_MAPPING
+        return session.mapping.inside
 
     def error_outbound(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
         """The source that the outside sees of an ICMP error about something sent by `destination`."""
-        entry = self._live(self._entries.get((source, _scope(self.behaviour.mapping, destination))), now)
-        return entry.outside if entry is not None else Refusal.NO_MAPPING
+        session = self._table.from_inside.get(tuple_of(source, destination))
+        if session is None or session.expires <= now or session.mapping is None:
+            return Refusal.NO_MAPPING
+        return session.mapping.outside
 
-    def reboot(self, outside_ip: str | tuple[str, ...] = ()) -> None:
-        """Forget everything, and come back with other outside addresses where there are any."""
-        self.boots += 1
-        self.outside_ips = _all(outside_ip) or self.outside_ips
-        for table in (self._entries, self._diverted, self._by_outside, self._poison):
-            table.clear()
+    def stream_ip(self, inside_ip: str) -> str:
+        """The source address that the outside sees of a byte stream from `inside_ip`."""
+        return self._allocator.outside_ip(inside_ip) if self.behaviour.translates else inside_ip
 
-    def _entry_for(self, source: UdpAddress, destination: UdpAddress, now: float) -> _Entry | None:
-        key = (source, _scope(self.behaviour.mapping, destination))
-        entry = self._live(self._entries.get(key), now)
-        if entry is None:
-            entry = self._create(key, self._allocate(source, self.behaviour.ports, now), now)
-            if entry is None:
-                return None
-            self._entries[key] = entry
-        scope = _scope(self.behaviour.filtering, destination)
-        if entry.permits.get(scope, now) > now:
-            return entry  # the flow is older than any poison
-        if self._poison.get((destination, entry.outside), now) > now:
-            key = (source, destination)
-            entry = self._create(key, self._allocate(source, PortAllocation.RANDOM, now), now)
-            if entry is not None:
-                self._diverted[key] = entry
-        return entry
+    # --- sessions ------------------------------------------------------------------
 
-    def _create(
-        self, key: tuple[UdpAddress, _Scope], outside: UdpAddress | None, now: float
-    ) -> _Entry | None:
-        if outside is None:
+    def _begin(self, source: UdpAddress, destination: UdpAddress, now: float) -> Session | Refusal:
+        if not self._table.has_room(source.ip, now):
+            return Refusal.SESSION_LIMIT
+        mapping = self._mapping_for(source, destination, now)
+        return Refusal.NO_FREE_PORT if mapping is None else self._table.open(mapping, destination, now)
+
+    def _refresh(self, session: Session, mapping: Mapped, now: float) -> None:
+        idle, stream_idle = self.behaviour.idle_s, self.behaviour.stream_idle_s
+        if stream_idle is not None and session.has_been_in and session.has_been_out:
+            idle = stream_idle if now > session.begun + STREAM_AFTER_S else idle
+        session.expires = min(now + idle, mapping.dies)
+        if session.expires > mapping.expires:
+            mapping.expires = session.expires
+
+    def _received(self, session: Session, mapping: Mapped, now: float) -> None:
+        """A packet of `session` came from outside."""
+        if self.behaviour.inbound_refreshes:
+            self._refresh(session, mapping, now)
+            if self._has_doors and self.behaviour.memory_s is None:
+                self._keep_open(session, mapping, now)
+        session.has_been_in = True
+
+    # --- mappings ------------------------------------------------------------------
+
+    def _mapping_for(self, source: UdpAddress, destination: UdpAddress, now: float) -> Mapped | None:
+        key = (source, self._dependent_on(destination))
+        mapping = self._table.mappings.get(key)
+        if (
+            mapping is None
+            or mapping.expires <= now
+            or self._table.is_taken(mapping.outside, destination, now)
+        ):
+            mapping = self._new_mapping(source, destination, now)
+            if mapping is not None:
+                self._table.mappings[key] = mapping
+        return mapping
+
+    def _dependent_on(self, remote: UdpAddress) -> UdpAddress | str | None:
+        """What of `remote` the mapping depends on."""
+        if self._is_easy:
             return None
-        entry = _Entry(key[0], outside, key, now + self.behaviour.idle_s)
-        self._by_outside[outside] = entry
-        return entry
+        return remote.ip if self.behaviour.mapping is Mapping.ADDRESS_DEPENDENT else remote
 
-    def _live(self, entry: _Entry | None, now: float) -> _Entry | None:
-        if entry is None or now < entry.expires:
-            return entry
-        del self._by_outside[entry.outside]
-        table = self._entries if self._entries.get(entry.key) is entry else self._diverted
-        del table[entry.key]
+    def _new_mapping(self, source: UdpAddress, destination: UdpAddress, now: float) -> Mapped | None:
+        proposals = self._allocator.proposals(source, now) if self.behaviour.translates else (source,)
+        for outside in proposals:
+            if self._table.is_taken(outside, destination, now):
+                continue
+            door = self._table.doors.get(outside)
+            if door is None or door.owner.expires <= now:
+                return self._map(source, outside, now)
+            if door.owner.inside == source:
+                if self._is_easy or not self.behaviour.translates:
+                    return door.owner
+            elif self.behaviour.overloads and self._allocator.preserves(source, outside):
+                return self._map(source, outside, now)
         return None
 
-    def _allocate(self, source: UdpAddress, ports: PortAllocation, now: float) -> UdpAddress | None:
-        if not self.behaviour.translates:
-            return source
-        if ports is PortAllocation.PRESERVING:
-            preserved = UdpAddress(self.outside_ips[0], source.port)
-            if self._live(self._by_outside.get(preserved), now) is None:
-                return preserved
-        sequential = ports is PortAllocation.SEQUENTIAL
-        tries = SEQUENTIAL_PORTS[1] - SEQUENTIAL_PORTS[0] if sequential else ALLOCATION_TRIES
-        for _ in range(tries):
-            port = self._port_in_turn() if sequential else self._rng.randrange(*RANDOM_PORTS)
-            outside = UdpAddress(self.outside_ips[0], port)
-            if self._live(self._by_outside.get(outside), now) is None:
-                return outside
-        return None
+    def _map(self, source: UdpAddress, outside: UdpAddress, now: float) -> Mapped:
+        lifetime, door = self.behaviour.lifetime_s, self._table.doors.get(outside)
+        if door is not None and door.owner.expires <= now:
+            door = None
+        mapping = Mapped(source, outside, door, math.inf if lifetime is None else now + lifetime)
+        self._table.doors[outside] = mapping.door
+        return mapping
 
-    def _port_in_turn(self) -> int:
-        port = self._next_port
-        self._next_port = port + 1 if port + 1 < SEQUENTIAL_PORTS[1] else SEQUENTIAL_PORTS[0]
-        return port
+    # --- who gets in unasked -------------------------------------------------------
+
+    def _keep_open(self, session: Session, mapping: Mapped, now: float) -> None:
+        """Let in whom the filtering allows now that `session` is in use."""
+        memory = self.behaviour.memory_s
+        until = session.expires if memory is None else min(now + memory, mapping.dies)
+        self._keep_open_until(mapping, session.remote.ip, until)
+
+    def _keep_open_until(self, mapping: Mapped, remote_ip: str, until: float) -> None:
+        open_until, who = mapping.door.open_until, self._whom(remote_ip)
+        open_until[who] = max(until, open_until.get(who, 0.0))
+        mapping.expires = max(mapping.expires, until)
+
+    def _whom(self, remote_ip: str) -> str:
+        return "" if self.behaviour.filtering is Filtering.ENDPOINT_INDEPENDENT else remote_ip
+
+    def _unasked(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
+        """A packet that belongs to no session."""
+        if self._has_doors:
+            door = self._table.doors.get(destination)
+            if door is not None and door.open_until.get(self._whom(source.ip), 0.0) > now:
+                return self._admit(door.owner, source, now)
+        return self._refuse(source, destination, now)
+
+    def _admit(self, mapping: Mapped, source: UdpAddress, now: float) -> UdpAddress | Refusal:
+        if not self._is_easy:
+            # The answer gets a mapping of its own, so here is no session to be had.
+            if self.behaviour.inbound_refreshes and self.behaviour.memory_s is None:
+                self._keep_open_until(mapping, source.ip, min(now + self.behaviour.idle_s, mapping.dies))
+            return mapping.inside
+        known = self._table.from_inside.get(tuple_of(mapping.inside, source))
+        if known is None or known.expires <= now:
+            if not self._table.has_room(mapping.inside.ip, now):
+                return Refusal.SESSION_LIMIT
+            session = self._table.open(mapping, source, now)
+            self._refresh(session, mapping, now)
+            self._received(session, mapping, now)
+        return mapping.inside
+
+    def _refuse(self, source: UdpAddress, destination: UdpAddress, now: float) -> Refusal:
+        """A packet for nobody inside; where the INPUT chain is open it leaves a session of our own."""
+        if self.behaviour.input_open and self._table.has_room("", now):
+            self._table.open_own(destination, source, now, now + self.behaviour.idle_s)
+        door = self._table.doors.get(destination)
+        return Refusal.NO_MAPPING if door is None or door.owner.expires <= now else Refusal.FILTERED
 
 
 def _all(ips: str | tuple[str, ...]) -> tuple[str, ...]:

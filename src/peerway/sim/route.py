@@ -50,7 +50,7 @@ def find_route(first: Link, source_ip: str, ip: str) -> StreamRoute | None:
         return None
     for hop in hops:
         if hop.nat is not None and hop.nat.behaviour.translates:
-            source_ip = hop.nat.outside_ips[0]
+            source_ip = hop.nat.stream_ip(source_ip)
     return StreamRoute(hops, _boots(hops), source_ip, end)
 
 
