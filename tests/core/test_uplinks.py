@@ -36,6 +36,13 @@ def test_sockets_come_and_go_with_the_interfaces():
     assert uplinks.sockets == ()
 
 
+def test_a_socket_that_cannot_be_had_is_asked_for_again_when_interfaces_change():
+    uplinks = Uplinks()
+    assert uplinks.interfaces_changed((ETHERNET, WIFI)) == [OpenSocket("wlan0", "192.168.7.2")]
+    uplinks.socket_failed("wlan0", "192.168.7.2")
+    assert uplinks.interfaces_changed((ETHERNET, WIFI)) == [OpenSocket("wlan0", "192.168.7.2")]
+
+
 def test_a_socket_that_comes_too_late_is_not_wanted():
     uplinks = Uplinks()
     uplinks.interfaces_changed((ETHERNET, WIFI))

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from peerway.core.machine import (
+    CloseSocket,
     CloseStream,
     Datagram,
     Deadline,
     Event,
     Leaf,
+    OpenSocket,
     OpenStream,
     PeerwayError,
     RelayAddress,
@@ -84,6 +86,12 @@ class ToyMachine(Leaf):
 
     def resolved(self, name, ips, now):
         self.tell("resolved", (name, ips))
+
+    def socket_opened(self, interface, local, now):
+        self.tell("socket", (interface, local))
+
+    def socket_failed(self, interface, ip, error, now):
+        self.tell("no socket", (interface, ip, error))
 
 
 class Owner:
@@ -184,6 +192,23 @@ def test_what_cannot_be_sent_is_told_to_the_machine_in_words(run):
                 "Message too long",
                 "there is no IPv4 socket",
             ]
+
+    run(main())
+
+
+def test_sockets_are_opened_for_the_machine_or_it_is_told_why_not(run):
+    async def main():
+        async with Owner() as owner, Owner() as receiver:
+            remote = await receiver.driver.open_udp(V4)
+            owner.do(OpenSocket("", "127.0.0.1"), OpenSocket("", "127.0.0.1"), OpenSocket("", "192.0.2.1"))
+            (first, second) = [local for _, local in owner.all("socket")]
+            assert first != second
+            owner.put(Transmit((b"x",), remote, second))
+            assert (await receiver.first("datagram")).remote == second
+            assert owner.all("no socket") == [("", "192.0.2.1", "Cannot assign requested address")]
+            owner.do(CloseSocket(first))
+            owner.put(Transmit((b"x",), remote, first))
+            assert owner.all("failed") == [f"no socket is bound to {first}"]
 
     run(main())
 

@@ -3,7 +3,17 @@
 import pytest
 from tests.sim.toy_machines import Scribe
 
-from peerway.core.machine import Deadline, Event, Leaf, RelayAddress, Resolve, Transmit, UdpAddress
+from peerway.core.machine import (
+    CloseSocket,
+    Deadline,
+    Event,
+    Leaf,
+    OpenSocket,
+    RelayAddress,
+    Resolve,
+    Transmit,
+    UdpAddress,
+)
 from peerway.sim.driver import ContractError
 from peerway.sim.host import Host
 from peerway.sim.network import LinkQuality, Router
@@ -125,6 +135,25 @@ def test_answer_leaves_from_the_interface_on_the_destinations_network():
     driver.call(lambda now: driver.machine.send(UdpAddress("10.9.0.2", 7)))
     world.run_for(1.0)
     assert [str(d.remote) for d in machine.datagrams] == ["10.9.0.1:7"]
+
+
+def test_sockets_are_opened_and_closed_as_the_machine_asks():
+    _, a, _ = two_scribes()
+    a.call(lambda now: a.machine.ask(OpenSocket("", "0.0.0.0"), OpenSocket("eth0", "192.0.2.1")))
+    first, second = UdpAddress("0.0.0.0", 49152), UdpAddress("192.0.2.1", 49152)
+    assert a.machine.inputs[1:] == [("opened", "", first), ("opened", "eth0", second)]
+    a.call(lambda now: a.machine.ask(CloseSocket(second)))
+    a.call(lambda now: a.machine.send(B, local=second))
+    assert a.machine.inputs[-1] == ("failed", str(B), "no such socket")
+
+
+def test_a_socket_at_an_address_that_is_not_ours_cannot_be_had():
+    _, a, _ = two_scribes()
+    a.call(lambda now: a.machine.ask(OpenSocket("eth1", "192.0.2.9"), OpenSocket("", "::")))
+    assert a.machine.inputs[1:] == [
+        ("failed", "eth1", "192.0.2.9", "a has no address 192.0.2.9"),
+        ("failed", "", "::", "a has no address ::"),
+    ]
 
 
 def test_what_cannot_be_sent_is_told():

@@ -76,6 +76,15 @@ class Scribe(Leaf):
     def resolve(self, name):
         self._events.append(Resolve(name))
 
+    def ask(self, *events):
+        self._events.extend(events)
+
+    def socket_opened(self, interface, local, now):
+        self.inputs.append(("opened", interface, local))
+
+    def socket_failed(self, interface, ip, error, now):
+        self.inputs.append(("failed", interface, ip, error))
+
     def resolved(self, name, ips, now):
         self.inputs.append(("resolved", name, ips))
 

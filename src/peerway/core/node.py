@@ -93,6 +93,11 @@ class NodeMachine(Composite[str]):
         self._survey.socket_opened(interface, local, now)
         self._survey_called(now)
 
+    def socket_failed(self, interface: str, ip: str, error: str, now: float) -> None:
+        """A socket that `OpenSocket` asked for cannot be had."""
+        self._drop(f"no socket: {error}")
+        self._survey.socket_failed(interface, ip)
+
     def receive(self, datagram: Datagram, now: float) -> None:
         """Datagrams that came to one of our sockets."""
         for kind, data, segment_size in split(datagram.data, datagram.segment_size):

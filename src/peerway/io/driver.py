@@ -240,6 +240,8 @@ class Driver:
             local = self._udp.open(UdpAddress(event.ip, 0), event.interface)
         except OSError as error:
             logger.info("driver no-socket interface=%s ip=%s error=%s", event.interface, event.ip, error)
+            reason = error.strerror or str(error)
+            self._machine.socket_failed(event.interface, event.ip, reason, clock.now())
             return
         self._machine.socket_opened(event.interface, local, clock.now())
 

@@ -12,15 +12,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from peerway.core.machine import (
+    CloseSocket,
     CloseStream,
     Deadline,
     Event,
     Machine,
+    OpenSocket,
     OpenStream,
     Output,
     Resolve,
     StreamWrite,
     Transmit,
+    UdpAddress,
 )
 from peerway.sim.trace import describe
 from peerway.sim.world import World
@@ -43,6 +46,8 @@ class Surroundings(Protocol):
 
     def send(self, transmit: Transmit, driver: Driver) -> str: ...
     def open_stream(self, stream: str, url: str, driver: Driver) -> None: ...
+    def open_socket(self, ip: str, driver: Driver) -> UdpAddress: ...
+    def close_udp(self, bound: UdpAddress) -> None: ...
 
 
 class ByteStream(Protocol):
@@ -138,11 +143,23 @@ class Driver:
             case CloseStream(stream):
                 if end := self.streams.pop(stream, None):
                     end.close()
+            case OpenSocket(interface, ip):
+                self._open_socket(interface, ip)
+            case CloseSocket(local):
+                self.host.close_udp(local)
             case Resolve(name):
                 ips = self._world.resolve(name)
                 self._world.after(RESOLVE_S, self.tell, "resolved", name, ips)
             case _ if self._on_event is not None:
                 self._on_event(event, self._world.now)
+
+    def _open_socket(self, interface: str, ip: str) -> None:
+        try:
+            local = self.host.open_socket(ip, self)
+        except OSError as error:
+            self.tell("socket_failed", interface, ip, str(error))
+        else:
+            self.tell("socket_opened", interface, local)
 
     def _arm(self, deadline: Deadline | None) -> None:
         if deadline is None:

@@ -180,6 +180,19 @@ class Host:
         self._sockets[bound] = _Socket(bound)
         return bound
 
+    def open_socket(self, ip: str, driver: Driver) -> UdpAddress:
+        """A new socket at `ip`, one of ours or all of a family, for the machine of `driver`.
+
+        OSError where there is no such address.
+        """
+        version_6 = ":" in ip
+        ours = [a.address.ip for a in self._attachments if (":" in a.address.ip) is version_6]
+        if not ours or ip not in (*ours, WILDCARDS[version_6]):
+            raise OSError(f"{self.name} has no address {ip}")
+        bound = self.open_udp(ip=ip)
+        self._sockets[bound].driver = driver
+        return bound
+
     def close_udp(self, bound: UdpAddress) -> None:
         """Close the socket; harmless when it is not open."""
         self._sockets.pop(bound, None)

@@ -91,6 +91,10 @@ class Survey(Composite[str]):
             self._events.append(CloseSocket(local))
         self._finish(now)
 
+    def socket_failed(self, interface: str, ip: str) -> None:
+        """A socket that `OpenSocket` asked for cannot be had for now."""
+        self._uplinks.socket_failed(interface, ip)
+
     def resolved(self, name: str, ips: tuple[str, ...], now: float) -> None:
         """The addresses of a STUN server's host."""
         self._gatherer.resolved(name, ips, now)

@@ -44,6 +44,10 @@ class Uplinks:
         self._sockets[uplink] = local
         return True
 
+    def socket_failed(self, interface: str, ip: str) -> None:
+        """A socket we asked for cannot be had: it is asked for again when the interfaces change."""
+        self._wanted.pop((interface, ip), None)
+
 
 def further_uplinks(addresses: tuple[InterfaceAddress, ...]) -> list[tuple[str, str]]:
     """Interface and address of every way out but the favourite, best first, in each family."""
