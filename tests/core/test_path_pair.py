@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from peerway.core.budget import ProbeBudget
@@ -11,6 +13,7 @@ A = SecretKey(b"\x01" * 32)
 B = SecretKey(b"\x02" * 32)
 SOCKET = UdpAddress("0.0.0.0", 41641)
 PEER = UdpAddress("203.0.113.7", 41641)
+THEIRS = Ping(b"their-id")
 
 
 class Bench:
@@ -21,17 +24,17 @@ class Bench:
         _, opens = derive_keys(B.node_id, b"b" * 32, A.node_id, b"a" * 32)
         self.opener = ProbeOpener(opens)
         self.budget = ProbeBudget()
-        self.pair = Pair(SOCKET, remote, kind, ProbeSealer(seal, 1), self.budget)
+        self.pair = Pair(SOCKET, remote, kind, ProbeSealer(seal, 1), self.budget, random.Random(1))
         self.now = 0.0
         self.ttls = []
         self.data_seen = 0
 
     def sent(self):
-        """Counter and message of each probe that was sent, ttl kept in `ttls`."""
+        """Each probe that was sent; ttl kept in `ttls`."""
         out = []
         while (transmit := self.pair.poll_transmit()) is not None:
             self.ttls.append(transmit.ttl)
-            out.append(self.opener.open(transmit.segments[0]))
+            out.append(self.opener.open(transmit.segments[0])[1])
         return out
 
     def events(self):
@@ -42,10 +45,10 @@ class Bench:
 
     def answer(self, delay=0.01):
         """Answer every ping that waits, `delay` seconds later."""
-        pings = [counter for counter, message in self.sent() if isinstance(message, Ping)]
+        pings = [message for message in self.sent() if isinstance(message, Ping)]
         self.now += delay
-        for counter in pings:
-            self.pair.pong_received(Pong(counter, self.data_seen, SOCKET), self.now)
+        for ping in pings:
+            self.pair.pong_received(Pong(ping.token, self.data_seen, SOCKET), self.now)
 
     def run_until(self, end, answering=False):
         while (deadline := self.pair.poll_deadline()) is not None and deadline.at <= end:
@@ -58,7 +61,7 @@ class Bench:
     def prove(self):
         self.pair.watch(0.2, carries_data=True, now=self.now)
         self.pair.start(self.now)
-        self.pair.ping_received(1, Ping(), self.now)
+        self.pair.ping_received(THEIRS, self.now)
         self.run_until(self.now + 0.2, answering=True)
         assert self.pair.state is PairState.PROVEN
         self.events(), self.sent()
@@ -103,7 +106,7 @@ def test_nothing_large_goes_to_an_address_that_has_not_answered():
     bench = Bench()
     bench.pair.start(0.0)
     bench.run_until(100.0)
-    assert {message.size for _, message in bench.sent()} == {65}
+    assert {message.size for message in bench.sent()} == {65}
 
 
 def test_an_answer_alone_does_not_prove_a_path():
@@ -116,7 +119,7 @@ def test_an_answer_alone_does_not_prove_a_path():
 def test_their_ping_alone_does_not_prove_a_path():
     bench = Bench()
     bench.pair.start(0.0)
-    bench.pair.ping_received(1, Ping(), 0.0)
+    bench.pair.ping_received(THEIRS, 0.0)
     bench.run_until(2.0)
     assert bench.pair.state is PairState.PROBING
 
@@ -124,7 +127,7 @@ def test_their_ping_alone_does_not_prove_a_path():
 def test_a_full_size_answer_and_their_ping_prove_it():
     bench = Bench()
     bench.pair.start(0.0)
-    bench.pair.ping_received(1, Ping(), 0.0)
+    bench.pair.ping_received(THEIRS, 0.0)
     bench.run_until(0.2, answering=True)
     assert bench.pair.state is PairState.PROVEN
     proven = [event for event in bench.events() if isinstance(event, PathProven)]
@@ -135,15 +138,28 @@ def test_a_full_size_answer_and_their_ping_prove_it():
 def test_a_ping_is_answered_to_where_it_came_from_saying_from_where():
     bench = Bench()
     bench.pair.data_received = 7
-    bench.pair.ping_received(41, Ping(), 0.0)
-    pongs = [message for _, message in bench.sent() if isinstance(message, Pong)]
-    assert pongs == [Pong(41, 7, PEER)]
+    bench.pair.ping_received(THEIRS, 0.0)
+    pongs = [message for message in bench.sent() if isinstance(message, Pong)]
+    assert pongs == [Pong(b"their-id", 7, PEER)]
 
 
 def test_a_pong_without_its_ping_is_dropped_and_counted():
     bench = Bench()
-    bench.pair.pong_received(Pong(99, 0, None), 0.0)
+    bench.pair.pong_received(Pong(b"no token", 0, None), 0.0)
     assert bench.pair.drops["probe: pong without a ping on its path"] == 1
+
+
+def test_a_ping_cannot_be_answered_by_who_did_not_receive_it():
+    bench = Bench()
+    bench.pair.start(0.0)
+    bench.run_until(1.0)
+    tokens = [ping.token for ping in bench.sent()]
+    assert len(set(tokens)) == len(tokens) >= 10
+    for guess in range(100):
+        bench.pair.pong_received(Pong(guess.to_bytes(8, "big"), 0, SOCKET), 1.0)
+    assert bench.events()[1:] == []
+    bench.pair.pong_received(Pong(tokens[-1], 0, SOCKET), 1.0)
+    assert len(bench.events()) == 1
 
 
 def test_silence_makes_a_doubt_and_then_a_loss():
@@ -188,9 +204,9 @@ def test_a_path_that_lets_only_small_packets_through_is_doubted():
     bench.prove()
     for _ in range(400):
         bench.run_until(bench.now + 0.01)
-        for counter, message in bench.sent():
+        for message in bench.sent():
             if isinstance(message, Ping) and message.size < 1000:
-                bench.pair.pong_received(Pong(counter, 0, SOCKET), bench.now)
+                bench.pair.pong_received(Pong(message.token, 0, SOCKET), bench.now)
     assert any(isinstance(event, PathDoubted) for event in bench.events())
     assert bench.pair.state is PairState.PROBING
 

@@ -22,6 +22,7 @@ from peerway.core.probe.message import (
 
 A = SecretKey(b"\x01" * 32)
 B = SecretKey(b"\x02" * 32)
+PING = Ping(b"12345678")
 SECRET_A, SECRET_B = b"a" * 32, b"b" * 32
 
 
@@ -42,11 +43,11 @@ def test_each_direction_has_its_own_key():
 def test_ping_and_pong_survive_the_round_trip():
     sealer, opener = channel()
     for message in (
-        Ping(),
-        Ping(carries_data=True, size=FULL_SIZE),
-        Pong(5, 12, UdpAddress("203.0.113.7", 41641)),
-        Pong(6, 0, UdpAddress("2001:db8::7", 1)),
-        Pong(7, 1, None),
+        PING,
+        Ping(b"\0\1\2\3\4\5\6\7", carries_data=True, size=FULL_SIZE),
+        Pong(b"the ping", 12, UdpAddress("203.0.113.7", 41641)),
+        Pong(bytes(8), 0, UdpAddress("2001:db8::7", 1)),
+        Pong(b"\xff" * 8, 1, None),
     ):
         counter, data = sealer.seal(message)
         assert index_of(data) == 77
@@ -55,19 +56,19 @@ def test_ping_and_pong_survive_the_round_trip():
 
 def test_full_size_is_the_size_on_the_wire():
     sealer, _ = channel()
-    assert len(sealer.seal(Ping(size=FULL_SIZE))[1]) == 1200
+    assert len(sealer.seal(Ping(b"12345678", size=FULL_SIZE))[1]) == 1200
 
 
 def test_a_pong_is_never_larger_than_the_smallest_ping():
     sealer, _ = channel()
-    _, ping = sealer.seal(Ping(size=0))
-    _, pong = sealer.seal(Pong(1, 2, UdpAddress("2001:db8::7", 65535)))
+    _, ping = sealer.seal(Ping(b"12345678", size=0))
+    _, pong = sealer.seal(Pong(b"12345678", 2, UdpAddress("2001:db8::7", 65535)))
     assert len(pong) <= len(ping)
 
 
 def test_a_probe_opens_once():
     sealer, opener = channel()
-    _, data = sealer.seal(Ping())
+    _, data = sealer.seal(PING)
     opener.open(data)
     with pytest.raises(WireError, match="replayed"):
         opener.open(data)
@@ -75,7 +76,7 @@ def test_a_probe_opens_once():
 
 def test_reordering_within_the_window_is_fine_and_beyond_it_is_not():
     sealer, opener = channel()
-    probes = [sealer.seal(Ping())[1] for _ in range(REPLAY_WINDOW + 2)]
+    probes = [sealer.seal(PING)[1] for _ in range(REPLAY_WINDOW + 2)]
     opener.open(probes[-1])
     opener.open(probes[2])
     with pytest.raises(WireError, match="replayed"):
@@ -86,7 +87,7 @@ def test_reordering_within_the_window_is_fine_and_beyond_it_is_not():
 
 def test_a_forged_probe_does_not_move_the_window():
     sealer, opener = channel()
-    _, first = sealer.seal(Ping())
+    _, first = sealer.seal(PING)
     forged = first[:5] + (2**40).to_bytes(8, "big") + first[13:]
     with pytest.raises(WireError, match="does not open"):
         opener.open(forged)
@@ -95,7 +96,7 @@ def test_a_forged_probe_does_not_move_the_window():
 
 def test_every_altered_byte_is_noticed():
     sealer, _ = channel()
-    _, data = sealer.seal(Ping())
+    _, data = sealer.seal(PING)
     for index in range(1, len(data)):
         _, opener = channel()
         with pytest.raises(WireError):
@@ -155,7 +156,7 @@ def test_what_a_pong_says_of_a_relayed_ping_is_nothing():
 
 def test_the_window_behaves_like_a_set_of_seen_counters():
     sealer, opener = channel()
-    probes = dict(sealer.seal(Ping()) for _ in range(500))
+    probes = dict(sealer.seal(PING) for _ in range(500))
     rng = random.Random(4)
     seen = set()
     for _ in range(2000):

@@ -23,6 +23,7 @@ from peerway.core.machine import (
     Event,
     Output,
     RelayAddress,
+    Rng,
     Transmit,
     UdpAddress,
 )
@@ -93,6 +94,7 @@ class Link(Composite[str]):
         quic: QuicSession,
         surroundings: Surroundings,
         budget: ProbeBudget,
+        rng: Rng,
     ) -> None:
         super().__init__()
         self.peer = session.peer
@@ -101,6 +103,7 @@ class Link(Composite[str]):
         self.dialled = False
         self._key = key
         self._budget = budget
+        self._rng = rng
         self._session = session
         self._quic = quic
         self._agent: PathAgent | None = None
@@ -123,13 +126,14 @@ class Link(Composite[str]):
         admission: bytes,
         surroundings: Surroundings,
         budget: ProbeBudget,
+        rng: Rng,
         now: float,
     ) -> Link:
         """Begin a connection with the session's peer, who can be met at `routes`.
 
         `admission` is the secret of the peer's ticket, or empty.
         """
-        link = cls(key, session, quic, surroundings, budget)
+        link = cls(key, session, quic, surroundings, budget, rng)
         link.dialled = True
         link._tell_candidates(now)
         for route in routes:
@@ -149,10 +153,11 @@ class Link(Composite[str]):
         route: Address,
         surroundings: Surroundings,
         budget: ProbeBudget,
+        rng: Rng,
         now: float,
     ) -> Link:
         """Take up the authorised `hello` that came by `route`."""
-        link = cls(key, session, quic, surroundings, budget)
+        link = cls(key, session, quic, surroundings, budget, rng)
         link._tell_candidates(now)
         session.answer(hello, route, now)
         link._timers.set("give up", now + DIAL_TIMEOUT_S, "accept: the dialler went away")
@@ -367,7 +372,8 @@ class Link(Composite[str]):
             self._key.node_id, self._session.secret, self.peer, proven.peer_secret
         )
         sealer = ProbeSealer(seal_key, proven.peer_index)
-        self._agent = PathAgent(sealer, ProbeOpener(open_key), self._surroundings.policy, self._budget, now)
+        opener, policy = ProbeOpener(open_key), self._surroundings.policy
+        self._agent = PathAgent(sealer, opener, policy, self._budget, self._rng, now)
         self._adopt("path", self._agent)
         self._agent.set_sockets(self._surroundings.sockets, self._surroundings.policy, now)
         for route in self._session.routes:

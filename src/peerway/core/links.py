@@ -103,9 +103,8 @@ class Links(Composite[int]):
         index = self._table.new_index()
         session = self._new_session(ticket.node_id, index)
         quic = QuicSession.dial(self._key, ticket.node_id, now, self._transports)
-        link = Link.dial(
-            self._key, session, quic, routes, ticket.secret, self._surroundings, self._budget, now
-        )
+        around, budget, rng = self._surroundings, self._budget, self._rng
+        link = Link.dial(self._key, session, quic, routes, ticket.secret, around, budget, rng, now)
         number = self._adopt_link(link, index)
         self._settle(now)
         return number
@@ -255,7 +254,8 @@ class Links(Composite[int]):
         index = self._table.new_index()
         session = self._new_session(hello.sender, index)
         quic = QuicSession.accept(self._key, hello.sender, hello.body.dial, now, self._transports)
-        link = Link.accept(self._key, session, quic, hello, source, self._surroundings, self._budget, now)
+        around, budget, rng = self._surroundings, self._budget, self._rng
+        link = Link.accept(self._key, session, quic, hello, source, around, budget, rng, now)
         number = self._adopt_link(link, index, pending_from=source)
         if dial is not None:
             self._move_dial(dial, number)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from peerway.core.budget import ProbeBudget
-from peerway.core.machine import Address, Composite, Event, RelayAddress, UdpAddress, WireError
+from peerway.core.machine import Address, Composite, Event, RelayAddress, Rng, UdpAddress, WireError
 from peerway.core.path.candidate import Candidate, CandidateKind, RefusedError, TargetPolicy
 from peerway.core.path.choice import PathKey, PathView, choose
 from peerway.core.path.events import (
@@ -48,13 +48,20 @@ class PathAgent(Composite[PathKey]):
     """See the module's text. `sealer` and `opener` hold the probe keys of this exchange."""
 
     def __init__(
-        self, sealer: ProbeSealer, opener: ProbeOpener, policy: TargetPolicy, budget: ProbeBudget, now: float
+        self,
+        sealer: ProbeSealer,
+        opener: ProbeOpener,
+        policy: TargetPolicy,
+        budget: ProbeBudget,
+        rng: Rng,
+        now: float,
     ) -> None:
         super().__init__()
         self._sealer = sealer
         self._opener = opener
         self._policy = policy
         self._budget = budget
+        self._rng = rng
         self._pairs: dict[PathKey, Pair] = {}
         self._sockets: tuple[UdpAddress, ...] = ()
         self._candidates: tuple[Candidate, ...] = ()
@@ -143,7 +150,7 @@ class PathAgent(Composite[PathKey]):
     def probe_received(self, data: bytes, local: UdpAddress | None, remote: Address, now: float) -> None:
         """One probe of this exchange; whatever is wrong with it is counted and changes nothing."""
         try:
-            counter, message = self._opener.open(data)
+            _, message = self._opener.open(data)
         except WireError as error:
             self._drop(str(error))
             return
@@ -153,7 +160,7 @@ class PathAgent(Composite[PathKey]):
         if isinstance(message, Ping):
             pair = pair or self._learn_reflexive(key, now)
             if pair is not None:
-                pair.ping_received(counter, message, now)
+                pair.ping_received(message, now)
         elif pair is not None:
             pair.pong_received(message, now)
         else:
@@ -241,7 +248,7 @@ class PathAgent(Composite[PathKey]):
         return PathKind.LAN if self._policy.is_lan(remote) else PathKind.DIRECT
 
     def _add(self, key: PathKey, kind: PathKind) -> Pair:
-        pair = Pair(key[0], key[1], kind, self._sealer, self._budget)
+        pair = Pair(key[0], key[1], kind, self._sealer, self._budget, self._rng)
         self._pairs[key] = pair
         self._adopt(key, pair)
         return pair

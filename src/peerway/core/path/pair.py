@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from peerway.core.budget import ProbeBudget
-from peerway.core.machine import Address, Leaf, Transmit, UdpAddress
+from peerway.core.machine import Address, Leaf, Rng, Transmit, UdpAddress
 from peerway.core.path.events import (
     DataConfirmed,
     PathDoubted,
@@ -31,7 +31,7 @@ from peerway.core.path.events import (
     ProbeAnswered,
     ProbingStarted,
 )
-from peerway.core.probe.message import FULL_SIZE, Ping, Pong, ProbeSealer, observed_address
+from peerway.core.probe.message import FULL_SIZE, TOKEN_SIZE, Ping, Pong, ProbeSealer, observed_address
 
 OPENER_TTL = 2  # past our own router, short of theirs
 BUDGET_RETRY_S = 0.1
@@ -126,6 +126,7 @@ class Pair(Leaf):
         kind: PathKind,
         sealer: ProbeSealer,
         budget: ProbeBudget,
+        rng: Rng,
     ) -> None:
         super().__init__()
         self.local = local
@@ -139,7 +140,8 @@ class Pair(Leaf):
         self.has_failed = False
         self._sealer = sealer
         self._budget = budget
-        self._outstanding: dict[int, _Outstanding] = {}
+        self._rng = rng
+        self._outstanding: dict[bytes, _Outstanding] = {}
         self._answered = False
         self._answered_full = False
         self._heard = False
@@ -163,7 +165,7 @@ class Pair(Leaf):
             and self.kind is PathKind.DIRECT
             and self._budget.allows(self.remote, now)
         ):
-            self._transmit(Ping(), now, ttl=OPENER_TTL)
+            self._transmit(0, now, ttl=OPENER_TTL)
 
     def start(self, now: float) -> None:
         """Begin to probe, or begin the schedule again."""
@@ -194,8 +196,7 @@ class Pair(Leaf):
 
     def ping(self, now: float) -> None:
         """Ping once because somebody asks; `PingAnswered` tells."""
-        counter = self._transmit(Ping(self._carries_data), now)
-        self._outstanding[counter].asked_for = True
+        self._transmit(0, now).asked_for = True
 
     def lose(self, reason: str, now: float) -> None:
         """The path is gone; probe it from the beginning."""
@@ -216,9 +217,9 @@ class Pair(Leaf):
 
     # --- what arrives
 
-    def ping_received(self, counter: int, ping: Ping, now: float) -> None:
+    def ping_received(self, ping: Ping, now: float) -> None:
         """Answer to where it came from; a first ping is a reason to ping back at once."""
-        pong = Pong(counter, self.data_received, observed_address(self.remote))
+        pong = Pong(ping.token, self.data_received, observed_address(self.remote))
         self._transmits.append(Transmit((self._sealer.seal(pong)[1],), self.remote, self.local))
         self._heard = True
         if self.state is PairState.CLOSED:
@@ -229,7 +230,7 @@ class Pair(Leaf):
 
     def pong_received(self, pong: Pong, now: float) -> None:
         """The answer to a ping of ours on this very pair; any other is dropped."""
-        sent = self._outstanding.pop(pong.counter, None)
+        sent = self._outstanding.pop(pong.token, None)
         if sent is None:
             self._drop("probe: pong without a ping on its path")
             return
@@ -301,37 +302,39 @@ class Pair(Leaf):
         elif self.state is PairState.PROBING:
             self._probe(now)
         elif self._interval is not None:
-            self._transmit(self._watch_ping(), now)
+            self._watch_ping(now)
             self._timers.set("ping", now + self._interval, "watch")
 
-    def _watch_ping(self) -> Ping:
+    def _watch_ping(self, now: float) -> None:
         # as large as the data it stands for: a path that shrinks must be noticed
-        return Ping(self._carries_data, FULL_SIZE if self._carries_data else 0)
+        self._transmit(FULL_SIZE if self._carries_data else 0, now)
 
     def _probe(self, now: float) -> None:
         if not self._answered and not self._budget.allows(self.remote, now):
             self._timers.set("ping", now + BUDGET_RETRY_S, "probe: budget")
             return
         # padding goes only to those who answered: nobody else gets large packets from us
-        self._transmit(Ping(size=FULL_SIZE if self._answered else 0), now)
+        self._transmit(FULL_SIZE if self._answered else 0, now)
         self._sent += 1
         self._timers.set("ping", now + probe_delay(self._sent - 1), "probe: schedule")
 
-    def _transmit(self, ping: Ping, now: float, ttl: int | None = None) -> int:
-        counter, data = self._sealer.seal(ping)
+    def _transmit(self, size: int, now: float, ttl: int | None = None) -> _Outstanding:
+        """Ping, with padding up to `size` if that is more than the least."""
+        token = self._rng.randbytes(TOKEN_SIZE)
+        _, data = self._sealer.seal(Ping(token, self._carries_data, size))
         while len(self._outstanding) >= MAX_OUTSTANDING:
             del self._outstanding[next(iter(self._outstanding))]
         self._sent_at = now
-        self._outstanding[counter] = _Outstanding(now, len(data), self._data_sent)
+        sent = self._outstanding[token] = _Outstanding(now, len(data), self._data_sent)
         self._transmits.append(Transmit((data,), self.remote, self.local, ttl))
         if self.state in (PairState.PROVEN, PairState.DOUBTED) and "overdue" not in self._timers:
             self._timers.set("overdue", now + self.rtt.patience, "watch: answer overdue")
-        return counter
+        return sent
 
     def _rearm_overdue(self, answered: _Outstanding, now: float) -> None:
         """What was sent before the ping just answered is not waited for any more."""
         self._outstanding = {
-            counter: sent for counter, sent in self._outstanding.items() if sent.sent_at > answered.sent_at
+            token: sent for token, sent in self._outstanding.items() if sent.sent_at > answered.sent_at
         }
         self._timers.cancel("overdue")
         if self._outstanding and self.state in (PairState.PROVEN, PairState.DOUBTED):
@@ -354,7 +357,7 @@ class Pair(Leaf):
         if self._misses >= max(3 * enough, LOST_MISSES_MIN):
             self.lose(f"{self._misses} answers in a row stayed out", now)
             return
-        self._transmit(self._watch_ping(), now)
+        self._watch_ping(now)
         self._timers.set("overdue", now + self.rtt.patience, "watch: answer overdue")
 
 

@@ -2,13 +2,15 @@
 
     0x05 | receiver's index 4 | counter 8 | ChaCha20-Poly1305(ping or pong)
 
-    ping: 0x01 | flags 1 | zeros up to the wanted size
-    pong: 0x02 | counter of the ping 8 | data datagrams that arrived on this path 8
+    ping: 0x01 | flags 1 | token 8 | zeros up to the wanted size
+    pong: 0x02 | token of the ping 8 | data datagrams that arrived on this path 8
           | family 1 (0 relay, 4, 6) | address 16 | port 2
 
 The counter is the nonce and never repeats under a key; each direction has its own key,
-made from both secrets that the two nodes exchanged in signals. The smallest ping is as
-large as a pong, so that an answer is never larger than what asked for it.
+made from both secrets that the two nodes exchanged in signals. The token is random, so that
+only who received a ping can answer it: counters rise by one, and a peer that guessed them could
+vouch for an address that is not its own. The smallest ping is as large as a pong, so that an
+answer is never larger than what asked for it.
 """
 
 from __future__ import annotations
@@ -29,28 +31,33 @@ FIRST_BYTE = 0x05
 HEADER = struct.Struct("!BIQ")
 TAG_SIZE = 16
 OVERHEAD = HEADER.size + TAG_SIZE
+TOKEN_SIZE = 8
 REPLAY_WINDOW = 4096  # the relay and a direct path reorder by whole flights
 FULL_SIZE = 1200  # the size of the datagrams that carry data
 
 _PING, _PONG = 1, 2
 _FLAG_CARRIES_DATA = 1
-_PONG_BODY = struct.Struct("!BQQB16sH")
+_PING_HEAD = struct.Struct("!BB8s")
+_PONG_BODY = struct.Struct("!B8sQB16sH")
 PING_MIN_PLAINTEXT = _PONG_BODY.size
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """`carries_data`: its sender sends data on this path now. `size`: of the whole datagram."""
+    """`token`: 8 random bytes. `carries_data`: its sender sends data on this path now. `size`: of the
+    whole datagram.
+    """
 
+    token: bytes
     carries_data: bool = False
     size: int = OVERHEAD + PING_MIN_PLAINTEXT
 
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """Answers the ping that had `counter`; `observed` is where that ping came from, None over a relay."""
+    """Answers the ping that had `token`; `observed` is where that ping came from, None over a relay."""
 
-    counter: int
+    token: bytes
     data_received: int
     observed: UdpAddress | None
 
@@ -135,12 +142,13 @@ def _nonce(counter: int) -> bytes:
 def _encode(message: Ping | Pong) -> bytes:
     if isinstance(message, Ping):
         flags = _FLAG_CARRIES_DATA if message.carries_data else 0
-        return bytes([_PING, flags]).ljust(max(PING_MIN_PLAINTEXT, message.size - OVERHEAD), b"\0")
+        head = _PING_HEAD.pack(_PING, flags, message.token)
+        return head.ljust(max(PING_MIN_PLAINTEXT, message.size - OVERHEAD), b"\0")
     if message.observed is None:
-        return _PONG_BODY.pack(_PONG, message.counter, message.data_received, 0, b"", 0)
+        return _PONG_BODY.pack(_PONG, message.token, message.data_received, 0, b"", 0)
     ip = ipaddress.ip_address(message.observed.ip)
     return _PONG_BODY.pack(
-        _PONG, message.counter, message.data_received, ip.version, ip.packed, message.observed.port
+        _PONG, message.token, message.data_received, ip.version, ip.packed, message.observed.port
     )
 
 
@@ -148,13 +156,14 @@ def _decode(plaintext: bytes, size: int) -> Ping | Pong:
     if plaintext[0] == _PING:
         if len(plaintext) < PING_MIN_PLAINTEXT:
             raise WireError("probe: a ping shorter than its pong")
-        return Ping(bool(plaintext[1] & _FLAG_CARRIES_DATA), size)
+        _, flags, token = _PING_HEAD.unpack_from(plaintext)
+        return Ping(token, bool(flags & _FLAG_CARRIES_DATA), size)
     if plaintext[0] != _PONG or len(plaintext) != _PONG_BODY.size:
         raise WireError("probe: neither ping nor pong")
-    _, counter, received, family, packed, port = _PONG_BODY.unpack(plaintext)
+    _, token, received, family, packed, port = _PONG_BODY.unpack(plaintext)
     if family == 0:
-        return Pong(counter, received, None)
+        return Pong(token, received, None)
     if family not in (4, 6):
         raise WireError(f"probe: address family {family}")
     ip = ipaddress.ip_address(packed[:4] if family == 4 else packed)
-    return Pong(counter, received, UdpAddress(str(ip), port))
+    return Pong(token, received, UdpAddress(str(ip), port))
