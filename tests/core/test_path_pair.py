@@ -34,7 +34,7 @@ class Bench:
         out = []
         while (transmit := self.pair.poll_transmit()) is not None:
             self.ttls.append(transmit.ttl)
-            out.append(self.opener.open(transmit.segments[0])[1])
+            out.append(self.opener.open(transmit.segments[0]).message)
         return out
 
     def events(self):
@@ -61,7 +61,7 @@ class Bench:
     def prove(self):
         self.pair.watch(0.2, carries_data=True, now=self.now)
         self.pair.start(self.now)
-        self.pair.ping_received(THEIRS, self.now)
+        self.pair.ping_received(1, THEIRS, self.now)
         self.run_until(self.now + 0.2, answering=True)
         assert self.pair.state is PairState.PROVEN
         self.events(), self.sent()
@@ -119,7 +119,7 @@ def test_an_answer_alone_does_not_prove_a_path():
 def test_their_ping_alone_does_not_prove_a_path():
     bench = Bench()
     bench.pair.start(0.0)
-    bench.pair.ping_received(THEIRS, 0.0)
+    bench.pair.ping_received(1, THEIRS, 0.0)
     bench.run_until(2.0)
     assert bench.pair.state is PairState.PROBING
 
@@ -127,7 +127,7 @@ def test_their_ping_alone_does_not_prove_a_path():
 def test_a_full_size_answer_and_their_ping_prove_it():
     bench = Bench()
     bench.pair.start(0.0)
-    bench.pair.ping_received(THEIRS, 0.0)
+    bench.pair.ping_received(1, THEIRS, 0.0)
     bench.run_until(0.2, answering=True)
     assert bench.pair.state is PairState.PROVEN
     proven = [event for event in bench.events() if isinstance(event, PathProven)]
@@ -138,9 +138,17 @@ def test_a_full_size_answer_and_their_ping_prove_it():
 def test_a_ping_is_answered_to_where_it_came_from_saying_from_where():
     bench = Bench()
     bench.pair.data_received = 7
-    bench.pair.ping_received(THEIRS, 0.0)
+    bench.pair.ping_received(1, THEIRS, 0.0)
     pongs = [message for message in bench.sent() if isinstance(message, Pong)]
     assert pongs == [Pong(b"their-id", 7, PEER)]
+
+
+def test_a_ping_is_answered_once():
+    bench = Bench()
+    for _ in range(3):
+        bench.pair.ping_received(41, THEIRS, 0.0)
+    assert len([message for message in bench.sent() if isinstance(message, Pong)]) == 1
+    assert bench.pair.drops["probe: replayed"] == 2
 
 
 def test_a_pong_without_its_ping_is_dropped_and_counted():

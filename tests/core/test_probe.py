@@ -11,6 +11,7 @@ from peerway.core.probe.message import (
     FULL_SIZE,
     OVERHEAD,
     REPLAY_WINDOW,
+    OpenedProbe,
     Ping,
     Pong,
     ProbeOpener,
@@ -51,7 +52,7 @@ def test_ping_and_pong_survive_the_round_trip():
     ):
         counter, data = sealer.seal(message)
         assert index_of(data) == 77
-        assert opener.open(data) == (counter, message)
+        assert opener.open(data) == OpenedProbe(counter, message, is_first=True)
 
 
 def test_full_size_is_the_size_on_the_wire():
@@ -66,23 +67,19 @@ def test_a_pong_is_never_larger_than_the_smallest_ping():
     assert len(pong) <= len(ping)
 
 
-def test_a_probe_opens_once():
+def test_a_probe_is_the_first_of_its_copies_once():
     sealer, opener = channel()
     _, data = sealer.seal(PING)
-    opener.open(data)
-    with pytest.raises(WireError, match="replayed"):
-        opener.open(data)
+    assert [opener.open(data).is_first for _ in range(3)] == [True, False, False]
 
 
 def test_reordering_within_the_window_is_fine_and_beyond_it_is_not():
     sealer, opener = channel()
     probes = [sealer.seal(PING)[1] for _ in range(REPLAY_WINDOW + 2)]
-    opener.open(probes[-1])
-    opener.open(probes[2])
-    with pytest.raises(WireError, match="replayed"):
-        opener.open(probes[2])
-    with pytest.raises(WireError, match="replayed"):
-        opener.open(probes[0])
+    assert opener.open(probes[-1]).is_first
+    assert opener.open(probes[2]).is_first
+    assert not opener.open(probes[2]).is_first
+    assert not opener.open(probes[0]).is_first
 
 
 def test_a_forged_probe_does_not_move_the_window():
@@ -91,7 +88,7 @@ def test_a_forged_probe_does_not_move_the_window():
     forged = first[:5] + (2**40).to_bytes(8, "big") + first[13:]
     with pytest.raises(WireError, match="does not open"):
         opener.open(forged)
-    opener.open(first)
+    assert opener.open(first).is_first
 
 
 def test_every_altered_byte_is_noticed():
@@ -161,12 +158,8 @@ def test_the_window_behaves_like_a_set_of_seen_counters():
     seen = set()
     for _ in range(2000):
         counter = rng.choice(list(probes))
-        if counter in seen:
-            with pytest.raises(WireError, match="replayed"):
-                opener.open(probes[counter])
-        else:
-            opener.open(probes[counter])
-            seen.add(counter)
+        assert opener.open(probes[counter]).is_first is (counter not in seen)
+        seen.add(counter)
 
 
 def test_overhead_is_what_the_format_says():

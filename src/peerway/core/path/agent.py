@@ -150,19 +150,25 @@ class PathAgent(Composite[PathKey]):
     def probe_received(self, data: bytes, local: UdpAddress | None, remote: Address, now: float) -> None:
         """One probe of this exchange; whatever is wrong with it is counted and changes nothing."""
         try:
-            _, message = self._opener.open(data)
+            probe = self._opener.open(data)
         except WireError as error:
             self._drop(str(error))
             return
-        self._heard_at = now
         key = (local, remote)
         pair = self._pairs.get(key)
-        if isinstance(message, Ping):
+        if probe.is_first:
+            self._heard_at = now
+        elif pair is None:
+            self._drop("probe: replayed")
+            return
+        # A copy may still be the original, overtaken by one that somebody saw and sent from elsewhere.
+        # So on a pair that is known it counts, once; but it makes no address known.
+        if isinstance(probe.message, Ping):
             pair = pair or self._learn_reflexive(key, now)
             if pair is not None:
-                pair.ping_received(message, now)
+                pair.ping_received(probe.counter, probe.message, now)
         elif pair is not None:
-            pair.pong_received(message, now)
+            pair.pong_received(probe.message, now)
         else:
             self._drop("probe: pong from an address never probed")
         if pair is not None:

@@ -31,7 +31,15 @@ from peerway.core.path.events import (
     ProbeAnswered,
     ProbingStarted,
 )
-from peerway.core.probe.message import FULL_SIZE, TOKEN_SIZE, Ping, Pong, ProbeSealer, observed_address
+from peerway.core.probe.message import (
+    FULL_SIZE,
+    TOKEN_SIZE,
+    Ping,
+    Pong,
+    ProbeSealer,
+    ReplayWindow,
+    observed_address,
+)
 
 OPENER_TTL = 2  # past our own router, short of theirs
 BUDGET_RETRY_S = 0.1
@@ -142,6 +150,7 @@ class Pair(Leaf):
         self._budget = budget
         self._rng = rng
         self._outstanding: dict[bytes, _Outstanding] = {}
+        self._pings_seen = ReplayWindow()
         self._answered = False
         self._answered_full = False
         self._heard = False
@@ -217,8 +226,11 @@ class Pair(Leaf):
 
     # --- what arrives
 
-    def ping_received(self, ping: Ping, now: float) -> None:
-        """Answer to where it came from; a first ping is a reason to ping back at once."""
+    def ping_received(self, counter: int, ping: Ping, now: float) -> None:
+        """Answer to where it came from, once; a first ping is a reason to ping back at once."""
+        if not self._pings_seen.admit(counter):
+            self._drop("probe: replayed")
+            return
         pong = Pong(ping.token, self.data_received, observed_address(self.remote))
         self._transmits.append(Transmit((self._sealer.seal(pong)[1],), self.remote, self.local))
         self._heard = True

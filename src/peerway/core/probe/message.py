@@ -77,16 +77,47 @@ class ProbeSealer:
         return self._counter, header + self._aead.encrypt(_nonce(self._counter), _encode(message), header)
 
 
-class ProbeOpener:
-    """Opens the probes of one peer, each at most once."""
+class ReplayWindow:
+    """Which of the last `REPLAY_WINDOW` counters were seen; what is older counts as seen."""
 
-    def __init__(self, key: bytes) -> None:
-        self._aead = ChaCha20Poly1305(key)
+    def __init__(self) -> None:
         self._highest = 0
         self._seen = 0
 
-    def open(self, data: bytes) -> tuple[int, Ping | Pong]:
-        """The probe's counter and content; `WireError` when forged, altered, replayed or malformed."""
+    def admit(self, counter: int) -> bool:
+        """Note the counter as seen; False when it was already."""
+        if counter > self._highest:
+            shift = counter - self._highest
+            self._seen = (
+                ((self._seen << shift) | 1) & ((1 << REPLAY_WINDOW) - 1) if shift < REPLAY_WINDOW else 1
+            )
+            self._highest = counter
+            return True
+        age = self._highest - counter
+        if age >= REPLAY_WINDOW or self._seen >> age & 1 or counter == 0:
+            return False
+        self._seen |= 1 << age
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedProbe:
+    """A probe of the peer. `is_first`: no copy of it came before; of what is old nobody can tell."""
+
+    counter: int
+    message: Ping | Pong
+    is_first: bool
+
+
+class ProbeOpener:
+    """Opens the probes of one peer, and tells first ones from copies."""
+
+    def __init__(self, key: bytes) -> None:
+        self._aead = ChaCha20Poly1305(key)
+        self._window = ReplayWindow()
+
+    def open(self, data: bytes) -> OpenedProbe:
+        """What the probe says; `WireError` when forged, altered or malformed."""
         if len(data) < OVERHEAD + 1 or data[0] != FIRST_BYTE:
             raise WireError("probe: too short")
         header = data[: HEADER.size]
@@ -95,22 +126,9 @@ class ProbeOpener:
             plaintext = self._aead.decrypt(_nonce(counter), data[HEADER.size :], header)
         except InvalidTag:
             raise WireError("probe: does not open") from None
-        self._accept(counter)
-        return counter, _decode(plaintext, len(data))
-
-    def _accept(self, counter: int) -> None:
         # only here, after the tag was checked, may the window move
-        if counter > self._highest:
-            shift = counter - self._highest
-            self._seen = (
-                ((self._seen << shift) | 1) & ((1 << REPLAY_WINDOW) - 1) if shift < REPLAY_WINDOW else 1
-            )
-            self._highest = counter
-            return
-        age = self._highest - counter
-        if age >= REPLAY_WINDOW or self._seen >> age & 1 or counter == 0:
-            raise WireError("probe: replayed")
-        self._seen |= 1 << age
+        is_first = self._window.admit(counter)
+        return OpenedProbe(counter, _decode(plaintext, len(data)), is_first)
 
 
 def index_of(data: bytes) -> int:

@@ -1,0 +1,112 @@
+"""One agent, and a peer whose probes arrive from wherever a test says."""
+
+import random
+
+import pytest
+
+from peerway.core.budget import ProbeBudget
+from peerway.core.identity import SecretKey
+from peerway.core.machine import UdpAddress
+from peerway.core.path.agent import PathAgent
+from peerway.core.path.candidate import Candidate, CandidateKind, TargetPolicy
+from peerway.core.path.events import CandidateLearned, PathProven, PathSelected
+from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
+
+US, THEM = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
+SOCKET = UdpAddress("0.0.0.0", 41641)
+PEER = UdpAddress("203.0.113.7", 41641)
+ELSEWHERE = UdpAddress("198.51.100.66", 666)
+
+
+class Bench:
+    def __init__(self, candidates=(PEER,)):
+        seal, opens = derive_keys(US.node_id, b"a" * 32, THEM.node_id, b"b" * 32)
+        their_seal, their_open = derive_keys(THEM.node_id, b"b" * 32, US.node_id, b"a" * 32)
+        self.opener, self.sealer = ProbeOpener(their_open), ProbeSealer(their_seal, 1)
+        rng = random.Random(1)
+        self.agent = PathAgent(
+            ProbeSealer(seal, 1), ProbeOpener(opens), TargetPolicy(), ProbeBudget(), rng, 0.0
+        )
+        self.agent.set_sockets((SOCKET,), TargetPolicy(), 0.0)
+        found = tuple(Candidate(CandidateKind.REFLEXIVE, address) for address in candidates)
+        self.agent.set_candidates(found, 0.0)
+        self.agent.peer_ready(0.0)
+        self.agent.handle_timeout(0.0)
+        self.tokens = 0
+
+    def ping(self):
+        """A ping of the peer."""
+        self.tokens += 1
+        return self.sealer.seal(Ping(self.tokens.to_bytes(8, "big")))[1]
+
+    def answers(self, to):
+        """Pongs of the peer to all our pings that went to `to`."""
+        pings = [message for remote, message in self.sent() if remote == to and isinstance(message, Ping)]
+        return [self.sealer.seal(Pong(ping.token, 0, SOCKET))[1] for ping in pings]
+
+    def arrive(self, data, remote=PEER, now=0.0):
+        self.agent.probe_received(data, SOCKET, remote, now)
+
+    def sent(self):
+        """Where each probe went, and what it says."""
+        out = []
+        while (transmit := self.agent.poll_transmit()) is not None:
+            out.append((transmit.remote, self.opener.open(transmit.segments[0]).message))
+        return out
+
+    def events(self, kind):
+        out = []
+        while (event := self.agent.poll_event()) is not None:
+            if isinstance(event, kind):
+                out.append(event)
+        return out
+
+
+def pongs(bench):
+    return [remote for remote, message in bench.sent() if isinstance(message, Pong)]
+
+
+def test_a_copy_of_a_ping_makes_no_address_known():
+    bench = Bench()
+    ping = bench.ping()
+    bench.arrive(ping)
+    bench.events(CandidateLearned)
+    bench.arrive(ping, ELSEWHERE)
+    assert pongs(bench) == [PEER]
+    assert bench.events(CandidateLearned) == []
+    assert bench.agent.drops["probe: replayed"] == 1
+
+
+def test_a_ping_counts_though_a_copy_from_elsewhere_was_quicker():
+    bench = Bench()
+    ping = bench.ping()
+    bench.arrive(ping, ELSEWHERE)
+    bench.arrive(ping, PEER)
+    bench.arrive(ping, PEER)
+    assert pongs(bench) == [ELSEWHERE, PEER]
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_path_is_proven_though_copies_of_all_its_probes_were_quicker(overtaken):
+    bench = Bench()
+
+    def arrive(data, now):
+        if overtaken:
+            bench.arrive(data, ELSEWHERE, now)
+        bench.arrive(data, PEER, now)
+
+    arrive(bench.ping(), 0.0)
+    for now in (0.01, 0.02):
+        for pong in bench.answers(PEER):
+            arrive(pong, now)
+        bench.agent.handle_timeout(now)
+    events = bench.events((PathProven, PathSelected))
+    assert [(type(event), event.remote) for event in events] == [(PathProven, PEER), (PathSelected, PEER)]
+
+
+def test_copies_are_no_sign_of_life():
+    bench = Bench()
+    ping = bench.ping()
+    bench.arrive(ping, now=5.0)
+    bench.arrive(ping, now=25.0)
+    assert bench.agent._heard_at == 5.0
