@@ -6,18 +6,18 @@ be held against what was sent, whatever connection it came by.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from peerway.core.link import LinkClosed, LinkEstablished
 from peerway.core.machine import Event
 from peerway.core.quic.events import StreamReadable
-from peerway.core.quic.transport import TransportFactory
+from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.signal.door import Admission
 from peerway.core.ticket import Ticket
 from peerway.sim.internet import Internet
 from peerway.sim.nodes import RELAY_PORT, SimNode
 from peerway.sim.scenario import SIDES, Side, other
+from peerway.sim.transport import SimTransports
 
 SECRET = b"a ticket's secret"[:16]
 _NUMBER_SIZE = 4
@@ -53,11 +53,15 @@ class _End:
 
 
 class Conversation:
-    """The nodes of both sides. `errors` holds what arrived and should not have; `closures` each end."""
+    """The nodes of both sides. `errors` holds what arrived and should not have; `closures` each end.
 
-    def __init__(self, internet: Internet, transports: Callable[[], TransportFactory] | None = None) -> None:
+    `quic`: connections stand on QUIC itself, whose bytes no seed decides, not on the simulator's transport.
+    """
+
+    def __init__(self, internet: Internet, *, quic: bool = False) -> None:
         self.internet = internet
         self.world = internet.world
+        self._transports = Qh3Transport if quic else SimTransports(self.world.rng("transports"))
         self.errors: list[str] = []
         self.closures: list[tuple[float, Side, LinkClosed]] = []
         self._sent: list[_Sent] = []
@@ -78,6 +82,7 @@ class Conversation:
             key=self._keys[side],
             port=self.internet.plan.host(side).port,
             on_link_event=lambda link, event: self._happened(side, link, event),
+            transports=self._transports,
         )
         self._ends[side] = _End(node)
 

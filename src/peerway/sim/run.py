@@ -71,9 +71,9 @@ class Verdict:
     digest: str
 
 
-def run(scenario: Scenario) -> Verdict:
-    """Run it to its end or to the first violation."""
-    return Run(scenario).to_the_end()
+def run(scenario: Scenario, *, quic: bool = False) -> Verdict:
+    """Run it to its end or to the first violation; `quic`: see `Conversation`."""
+    return Run(scenario, quic=quic).to_the_end()
 
 
 class _Stop(Exception):
@@ -83,11 +83,11 @@ class _Stop(Exception):
 class Run:
     """One run of one scenario, step by step."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, *, quic: bool = False) -> None:
         self.scenario = scenario
         self.internet = Internet(scenario.plan, scenario.seed)
         self.world = self.internet.world
-        self.talk = Conversation(self.internet)
+        self.talk = Conversation(self.internet, quic=quic)
         self.violations: list[Violation] = []
         self.notes: list[str] = []
         self.first_byte_s: float | None = None
