@@ -333,6 +333,75 @@ def test_answers_go_back_the_way_they_came():
     assert pair.b.poll_transmit().remote == elsewhere
 
 
+SPY = UdpAddress("198.51.100.66", 666)
+
+
+def sent_to(session):
+    """The ways that signals went since this was last asked."""
+    ways = []
+    while (transmit := session.poll_transmit()) is not None:
+        ways.append(transmit.remote)
+    return ways
+
+
+def test_a_hello_is_answered_by_every_way_it_comes_though_a_copy_was_quicker():
+    pair = Pair()
+    pair.a.dial(b"cid", b"", 0.0)
+    (hello,) = pair.said(pair.a)
+    pair.b.answer(hello, SPY, 0.1)
+    assert sent_to(pair.b) == [SPY]
+    assert pair.b.receive(hello, TO_A, 0.2)
+    assert sent_to(pair.b) == [TO_A]
+    assert not pair.b.receive(hello, TO_A, 0.3)
+    assert sent_to(pair.b) == []
+
+
+def test_copies_of_all_signals_that_are_quicker_keep_nobody_from_meeting():
+    pair = Pair()
+    pair.a.set_candidates(CANDIDATES_A, 0.0)
+    pair.a.dial(b"cid", b"", 0.0)
+    (hello,) = pair.said(pair.a)
+    pair.b.answer(hello, SPY, 0.1)
+    pair.b.receive(hello, TO_A, 0.1)
+    for _ in range(4):
+        for session, peer, way in ((pair.b, pair.a, TO_B), (pair.a, pair.b, TO_A)):
+            for said in pair.said(session):
+                peer.receive(said, SPY, 0.2)
+                peer.receive(said, way, 0.2)
+    assert pair.a.is_acknowledged
+    assert pair.b.is_acknowledged
+
+
+def test_nothing_is_repeated_to_an_address_that_has_proven_nothing():
+    pair = Pair()
+    pair.a.dial(b"cid", b"", 0.0)
+    (hello,) = pair.said(pair.a)
+    pair.b.answer(hello, SPY, 0.0)
+    pair.b.set_candidates(CANDIDATES_B, 0.1)
+    while (deadline := pair.b.poll_deadline()) is not None:
+        pair.b.handle_timeout(deadline.at)
+    assert sent_to(pair.b) == [SPY]
+
+
+def test_who_repeats_a_hello_over_udp_is_answered_each_time_and_then_told_of_changes():
+    pair = Pair()
+    pair.a.dial(b"cid", b"", 0.0)
+    (hello,) = pair.said(pair.a)
+    pair.b.answer(hello, SPY, 0.0)
+    pair.said(pair.b)
+    pair.a.handle_timeout(0.25)
+    (again,) = pair.said(pair.a)
+    pair.b.receive(again, SPY, 0.3)
+    (answer,) = pair.said(pair.b)
+    pair.a.receive(answer, SPY, 0.4)
+    (confirmation,) = pair.said(pair.a)
+    pair.b.receive(confirmation, SPY, 0.5)
+    sent_to(pair.b)
+    pair.b.set_candidates(CANDIDATES_B, 0.6)
+    pair.b.handle_timeout(0.9)
+    assert sent_to(pair.b) == [SPY, SPY]
+
+
 # --- the door
 
 

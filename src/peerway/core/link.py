@@ -191,11 +191,11 @@ class Link(Composite[str]):
         self._touch("signal")
         self._settle(now)
 
-    def add_route(self, route: Address, now: float) -> None:
-        """Another way on which the peer can be met."""
+    def learn_route(self, route: Address, now: float) -> None:
+        """Another way on which the peer seems to be met."""
         if self.is_closed:
             return
-        self._session.add_route(route, now)
+        self._session.learn_route(route, now)
         self._touch("signal")
         self._settle(now)
 

@@ -241,7 +241,7 @@ class Links(Composite[int]):
         """Somebody wants to begin. When we dial the same node, the lower node id's dial goes on."""
         dial = next((number for number, link in known if link.dialled and not link.is_established), None)
         if dial is not None and self._key.node_id < hello.sender:
-            self._table[dial].add_route(source, now)
+            self._table[dial].learn_route(source, now)
             self._touch(dial)
             return
         if dial is None and not self._door.admits(hello):

@@ -7,7 +7,9 @@
 Only a signal with the right echo and a rising counter has effect. Both sides send the whole
 of what they have to say each time (dial, candidates), with a new counter, until the other
 acknowledges a counter at or past the first that carried it: so nothing is ever half-said,
-and loss and reordering cost time only.
+and loss and reordering cost time only. Whoever began over UDP repeats until it is answered, and
+we answer each time; on our own account nothing is repeated to an address that has not proven
+anything (RFC 9000 section 8 has the same rule for servers).
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from peerway.core.identity import NodeId, SecretKey
-from peerway.core.machine import Address, Event, Leaf, Rng, Transmit
+from peerway.core.machine import Address, Event, Leaf, RelayAddress, Rng, Transmit
 from peerway.core.path.candidate import Candidate
 from peerway.core.signal.message import SECRET_SIZE, Body, Signal, build
+from peerway.core.signal.routes import Routes
 
 RETRANSMIT_FIRST_S = 0.25
 RETRANSMIT_CAP_S = 3.0
 RETRANSMIT_GIVE_UP_S = 30.0
-MAX_ROUTES = 6
 
 
 class State(Enum):
@@ -75,7 +77,7 @@ class SignalSession(Leaf):
         self._shared = shared
         self._rng = rng
         self._body = Body(index=index)
-        self._routes: list[Address] = []
+        self._routes = Routes()
         self._counter = 0
         self._content_counter = 0
         self._peer_counter = 0
@@ -87,15 +89,19 @@ class SignalSession(Leaf):
 
     @property
     def routes(self) -> tuple[Address, ...]:
-        """Where signals go, the way the peer was last heard first."""
+        """Where signals go."""
         return tuple(self._routes)
 
     def add_route(self, route: Address, now: float) -> None:
         """Another way signals can reach the peer; past the limit it is ignored."""
-        if route in self._routes or len(self._routes) >= MAX_ROUTES:
-            return
-        self._routes.append(route)
-        if self._timers.next() is not None or self._unacknowledged:
+        self._introduce(route, is_new=self._routes.give(route))
+
+    def learn_route(self, route: Address, now: float) -> None:
+        """A signal of the peer that is none of this exchange came by this way."""
+        self._introduce(route, is_new=self._routes.learn(route))
+
+    def _introduce(self, route: Address, *, is_new: bool) -> None:
+        if is_new and (self._timers.next() is not None or self._unacknowledged):
             self._send_to((route,), wants_answer=True)
 
     @property
@@ -113,8 +119,8 @@ class SignalSession(Leaf):
         self.state = State.ANSWERING
         self.peer_secret = hello.secret
         self._peer_counter = hello.counter
-        self._routes.insert(0, route)
-        self._say(now)
+        self._routes.signal_came(route)
+        self._say(now, (route,))
 
     def set_candidates(self, candidates: tuple[Candidate, ...], now: float) -> None:
         """Tell the peer where we might be reached, again when it has changed."""
@@ -130,10 +136,12 @@ class SignalSession(Leaf):
 
     def receive(self, signal: Signal, route: Address, now: float) -> bool:
         """Take a signal of this peer; False when it had no effect (and was counted)."""
-        if not self._admits(signal):
+        if not self._belongs(signal):
             return False
+        if signal.counter <= self._peer_counter:
+            return self._receive_copy(signal, route)
         self._peer_counter = signal.counter
-        self._prefer(route)
+        self._routes.signal_came(route)
         if self.state is not State.PROVEN and signal.echo:
             self.state = State.PROVEN
             self.peer_secret = signal.secret
@@ -142,10 +150,19 @@ class SignalSession(Leaf):
         if self.state is State.PROVEN:
             self._learn(signal.body, now)
         if signal.body.wants_answer:
-            self._send_to(self._routes[:1], wants_answer=self._unacknowledged)
+            self._send_to((route,), wants_answer=self._unacknowledged)
         return True
 
-    def _admits(self, signal: Signal) -> bool:
+    def _receive_copy(self, signal: Signal, route: Address) -> bool:
+        """All that a copy of the latest signal can do is to show another way, and be answered there."""
+        if signal.counter < self._peer_counter or not self._routes.copy_came(route):
+            self._drop("signal: replayed or late")
+            return False
+        if signal.body.wants_answer:
+            self._send_to((route,), wants_answer=self._unacknowledged)
+        return True
+
+    def _belongs(self, signal: Signal) -> bool:
         if not signal.echo:
             # a hello repeated by the peer we are answering: it has not heard us yet
             if self.state is not State.ANSWERING or signal.secret != self.peer_secret:
@@ -156,9 +173,6 @@ class SignalSession(Leaf):
             return False
         elif self.peer_secret and signal.secret != self.peer_secret:
             self._drop("signal: our secret is paired with another")
-            return False
-        if signal.counter <= self._peer_counter:
-            self._drop("signal: replayed or late")
             return False
         return True
 
@@ -177,17 +191,18 @@ class SignalSession(Leaf):
     def _unacknowledged(self) -> bool:
         return self._peer_acknowledged < self._content_counter
 
-    def _prefer(self, route: Address) -> None:
-        if route in self._routes:
-            self._routes.remove(route)
-        self._routes.insert(0, route)
-        del self._routes[MAX_ROUTES:]
+    @property
+    def _proven_routes(self) -> tuple[Address, ...]:
+        """All, but for addresses that have given no sign of being the peer's."""
+        if self.state is State.ANSWERING:
+            return tuple(route for route in self._routes if isinstance(route, RelayAddress))
+        return tuple(self._routes)
 
-    def _say(self, now: float) -> None:
+    def _say(self, now: float, routes: tuple[Address, ...] | None = None) -> None:
         self._content_counter = self._counter + 1
         self._content_since = now
         self._repeat_after = RETRANSMIT_FIRST_S
-        self._send_to(self._routes, wants_answer=True)
+        self._send_to(self._proven_routes if routes is None else routes, wants_answer=True)
         self._timers.set("repeat", now + self._repeat_after, "signal: repeat until acknowledged")
 
     def _timer_expired(self, name: str, now: float) -> None:
@@ -195,11 +210,11 @@ class SignalSession(Leaf):
         if elapsed >= RETRANSMIT_GIVE_UP_S:
             self._events.append(SignalUnanswered(elapsed))
             return
-        self._send_to(self._routes, wants_answer=True)
+        self._send_to(self._proven_routes, wants_answer=True)
         self._repeat_after = min(2 * self._repeat_after, RETRANSMIT_CAP_S)
         self._timers.set("repeat", now + self._repeat_after, "signal: repeat until acknowledged")
 
-    def _send_to(self, routes: tuple[Address, ...] | list[Address], *, wants_answer: bool) -> None:
+    def _send_to(self, routes: tuple[Address, ...], *, wants_answer: bool) -> None:
         self._counter += 1
         # a hello's candidates are not acted on before its sender is proven, so neither acknowledged
         acknowledged = self._peer_counter if self.state is State.PROVEN else 0
