@@ -215,28 +215,39 @@ class Timers:
 
     def __init__(self) -> None:
         self._deadlines: dict[str, Deadline] = {}
+        self._earliest: Deadline | None = None
+        self._is_stale = False
 
     def set(self, name: str, at: float, reason: str = "") -> None:
         """Arm `name` for `at`, replacing what it was armed for."""
         self._deadlines[name] = Deadline(at, reason or name)
+        self._is_stale = True
 
     def cancel(self, name: str) -> None:
         """Disarm `name`; harmless when it is not armed."""
-        self._deadlines.pop(name, None)
+        if self._deadlines.pop(name, None) is not None:
+            self._is_stale = True
 
     def __contains__(self, name: str) -> bool:
         return name in self._deadlines
 
     def next(self) -> Deadline | None:
         """The earliest deadline."""
-        return min(self._deadlines.values(), key=lambda deadline: deadline.at, default=None)
+        if self._is_stale:
+            self._is_stale = False
+            self._earliest = min(self._deadlines.values(), key=lambda deadline: deadline.at, default=None)
+        return self._earliest
 
     def expired(self, now: float) -> list[str]:
         """Disarm and return the names that are due, earliest first."""
+        earliest = self.next()
+        if earliest is None or earliest.at > now:
+            return []
         due = [(deadline.at, name) for name, deadline in self._deadlines.items() if deadline.at <= now]
         due.sort()
         for _, name in due:
             del self._deadlines[name]
+        self._is_stale = True
         return [name for _, name in due]
 
 
@@ -276,6 +287,18 @@ class Leaf:
 Key = TypeVar("Key", bound=Hashable)
 
 
+@dataclass(slots=True, eq=False)
+class _Child(Generic[Key]):
+    """A machine in a composite. `wakeup` is the one entry of the heap that counts, 0 none."""
+
+    key: Key
+    machine: Machine
+    is_touched: bool = False
+    is_released: bool = False
+    deadline: Deadline | None = None
+    wakeup: int = 0
+
+
 class Composite(Leaf, Generic[Key]):
     """A machine made of machines.
 
@@ -287,27 +310,29 @@ class Composite(Leaf, Generic[Key]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._children: dict[Key, Machine] = {}
-        self._touched: dict[Key, None] = {}
-        self._wakeups: list[tuple[float, int, Key]] = []
-        self._armed: dict[Key, tuple[float, int, str]] = {}
-        self._sequence = 0
+        self._children: dict[Key, _Child[Key]] = {}
+        self._touched: deque[_Child[Key]] = deque()
+        self._wakeups: list[tuple[float, int, _Child[Key]]] = []
+        self._last_wakeup = 0
 
-    def _adopt(self, key: Key, child: Machine) -> None:
+    def _adopt(self, key: Key, machine: Machine) -> None:
         if key in self._children:
             raise ValueError(f"there is a child {key!r} already")
-        self._children[key] = child
-        self._touched[key] = None
+        self._children[key] = _Child(key, machine)
+        self._touch(key)
 
     def _release(self, key: Key) -> None:
-        self._children.pop(key, None)
-        self._touched.pop(key, None)
-        self._armed.pop(key, None)
+        child = self._children.pop(key, None)
+        if child is not None:
+            child.is_released = True
+            child.wakeup = 0
 
     def _touch(self, key: Key) -> None:
         """The child `key` was called: drain it at the next `_settle`. Nothing when it was released."""
-        if key in self._children:
-            self._touched[key] = None
+        child = self._children.get(key)
+        if child is not None and not child.is_touched:
+            child.is_touched = True
+            self._touched.append(child)
 
     def _child_event(self, key: Key, event: Event, now: float) -> None:
         self._events.append(event)
@@ -316,58 +341,61 @@ class Composite(Leaf, Generic[Key]):
         self._transmits.append(output)
 
     def _settle(self, now: float) -> None:
-        while self._touched:
-            key = next(iter(self._touched))
-            del self._touched[key]
-            child = self._children[key]
-            while (output := child.poll_transmit()) is not None:
+        touched = self._touched
+        while touched:
+            child = touched.popleft()
+            if child.is_released:
+                continue
+            child.is_touched = False
+            key, machine = child.key, child.machine
+            while (output := machine.poll_transmit()) is not None:
                 self._child_transmit(key, output, now)
-            while (event := child.poll_event()) is not None:
+            while (event := machine.poll_event()) is not None:
                 self._child_event(key, event, now)
-            if self._children.get(key) is child:
-                self._arm(key, child.poll_deadline())
+            if not child.is_released:
+                self._arm(child, machine.poll_deadline())
 
-    def _arm(self, key: Key, deadline: Deadline | None) -> None:
+    def _arm(self, child: _Child[Key], deadline: Deadline | None) -> None:
+        armed, child.deadline = child.deadline, deadline
         if deadline is None:
-            self._armed.pop(key, None)
+            child.wakeup = 0
             return
-        armed = self._armed.get(key)
-        if armed is not None and armed[0] == deadline.at:
+        if armed is not None and armed.at == deadline.at:
             return
-        self._sequence += 1
-        self._armed[key] = (deadline.at, self._sequence, deadline.reason)
-        heapq.heappush(self._wakeups, (deadline.at, self._sequence, key))
-        if len(self._wakeups) > 4 * len(self._armed) + 64:
-            self._wakeups = [(at, sequence, key) for key, (at, sequence, _) in self._armed.items()]
+        self._last_wakeup += 1
+        child.wakeup = self._last_wakeup
+        heapq.heappush(self._wakeups, (deadline.at, child.wakeup, child))
+        if len(self._wakeups) > 4 * len(self._children) + 64:
+            self._wakeups = [entry for entry in self._wakeups if entry[2].wakeup == entry[1]]
             heapq.heapify(self._wakeups)
 
-    def _next_wakeup(self) -> tuple[float, Key] | None:
+    def _next_to_wake(self) -> _Child[Key] | None:
         while self._wakeups:
-            at, sequence, key = self._wakeups[0]
-            armed = self._armed.get(key)
-            if armed is not None and armed[1] == sequence:
-                return at, key
+            _, wakeup, child = self._wakeups[0]
+            if child.wakeup == wakeup:
+                return child
             heapq.heappop(self._wakeups)
         return None
 
     def poll_deadline(self) -> Deadline | None:
         """The earliest deadline of this machine and its children."""
         own = self._timers.next()
-        wakeup = self._next_wakeup()
-        if wakeup is None or (own is not None and own.at <= wakeup[0]):
+        child = self._next_to_wake()
+        theirs = None if child is None else child.deadline
+        if theirs is None or (own is not None and own.at <= theirs.at):
             return own
-        return Deadline(wakeup[0], self._armed[wakeup[1]][2])
+        return theirs
 
     def handle_timeout(self, now: float) -> None:
         """Run every timer that is due, the children's and then one's own."""
-        due: list[Key] = []
-        while (wakeup := self._next_wakeup()) is not None and wakeup[0] <= now:
+        due: list[_Child[Key]] = []
+        while (child := self._next_to_wake()) is not None and self._wakeups[0][0] <= now:
             heapq.heappop(self._wakeups)
-            del self._armed[wakeup[1]]
-            due.append(wakeup[1])
-        for key in due:
-            if key in self._children:
-                self._children[key].handle_timeout(now)
-                self._touch(key)
+            child.deadline, child.wakeup = None, 0
+            due.append(child)
+        for child in due:
+            if not child.is_released:
+                child.machine.handle_timeout(now)
+                self._touch(child.key)
         super().handle_timeout(now)
         self._settle(now)
