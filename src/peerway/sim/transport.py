@@ -5,13 +5,13 @@
     any state -> CLOSING (we said goodbye) or DRAINING (the peer did) -> ENDED
 
 Flights have the sizes and take the round trips of QUIC with X25519MLKEM768, headers look like
-QUIC's, and every datagram is hidden by a keystream and carries a keyed BLAKE2 tag, so that who
-relays or alters it learns and achieves as little as with QUIC. `SimTransports` stands for the
-cryptography: it knows the secret of every dial, and nobody without it does. Recovery and
-congestion control are in `peerway.sim.recovery`, the pipe itself in `peerway.sim.pipe`.
+QUIC's, and every datagram is sealed, so that who relays or alters it learns and achieves as little
+as with QUIC. `SimTransports` stands for the key exchange: it knows the secret of every dial, and
+nobody without it does. Recovery and congestion control are in `peerway.sim.recovery`, the pipe
+itself in `peerway.sim.pipe`.
 
-What it is not: private. And QUIC's Initial packets can be forged by whoever sees the first of
-them; here nothing can.
+What it is not: QUIC's Initial packets can be forged by whoever sees the first of them, here
+nothing can; and a packet that is to end the handshake is not padded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from peerway.core.quic.transport import (
     group_segments,
 )
 from peerway.sim.pipe import Arrivals, Pipe
-from peerway.sim.sealing import KEY_BYTES, TAG_BYTES, Keys, derive
+from peerway.sim.sealing import KEY_BYTES, NUMBER_BYTES, TAG_BYTES, Keys, derive
 
 DATAGRAM_BYTES = 1200
 CLIENT_FLIGHT = (1200, 1200)  # as qh3 2.1 sends them
@@ -45,8 +45,7 @@ MAX_REASON_BYTES = 256
 
 _VERSION = b"sim1"
 _LONG, _SHORT = 0xC0, 0x40
-_NUMBER = struct.Struct(">I")
-_SHORT_HEADER_BYTES = 1 + CONNECTION_ID_SIZE + _NUMBER.size
+_SHORT_HEADER_BYTES = 1 + CONNECTION_ID_SIZE + NUMBER_BYTES
 _PIPE_ROOM = DATAGRAM_BYTES - _SHORT_HEADER_BYTES - TAG_BYTES - 1
 _HELLO, _PIPE, _CLOSE = range(3)
 _CODE = struct.Struct(">Q")
@@ -226,12 +225,12 @@ class SimTransport:
                 bytes((_LONG,)) + _VERSION,
                 bytes((len(self._peer_id),)) + self._peer_id,
                 bytes((len(self._own_id),)) + self._own_id,
-                _NUMBER.pack(number),
+                number.to_bytes(NUMBER_BYTES, "big"),
             )
         )
 
     def _sealed(self, body: bytes, number: int) -> bytes:
-        header = bytes((_SHORT,)) + self._peer_lasting_id + _NUMBER.pack(number)
+        header = bytes((_SHORT,)) + self._peer_lasting_id + number.to_bytes(NUMBER_BYTES, "big")
         return self._keys.seal(header, body)
 
     def _farewell(self, now: float) -> bytes:
@@ -264,7 +263,7 @@ class SimTransport:
         elif self._state is _State.CLOSING:
             self._goodbye_due = True
         elif self._parts_missing and self._state is not _State.DRAINING:
-            self._peer_id = datagram[header_size - _NUMBER.size - CONNECTION_ID_SIZE :][:CONNECTION_ID_SIZE]
+            self._peer_id = datagram[header_size - NUMBER_BYTES - CONNECTION_ID_SIZE :][:CONNECTION_ID_SIZE]
             self._parts_missing.discard(body[1])
             if not self._parts_missing:
                 self._greeted(body[2:], now)
@@ -336,7 +335,7 @@ class SimTransport:
 
 
 def _number(datagram: bytes, header_size: int) -> int:
-    return int.from_bytes(datagram[header_size - _NUMBER.size : header_size], "big")
+    return int.from_bytes(datagram[header_size - NUMBER_BYTES : header_size], "big")
 
 
 def _long_header_size(datagram: bytes) -> int:
@@ -344,4 +343,4 @@ def _long_header_size(datagram: bytes) -> int:
     at = 5
     for _ in range(2):
         at += 1 + (datagram[at] if at < len(datagram) else 0)
-    return at + _NUMBER.size
+    return at + NUMBER_BYTES
