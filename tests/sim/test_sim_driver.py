@@ -202,7 +202,7 @@ def test_detached_host_is_reached_no_more():
     a.call(lambda now: a.machine.send(B))
     world.run_for(1.0)
     assert b.machine.datagrams == []
-    assert "drop no route" in world.trace.lines[-1]
+    assert "drop nobody there" in world.trace.lines[-1]
 
 
 def test_names_are_those_of_the_world():
@@ -218,6 +218,56 @@ def test_names_are_those_of_the_world():
         ("resolved", "203.0.113.9", ("203.0.113.9",)),
         ("resolved", "nobody.test", ()),
     ]
+
+
+# --- sleep
+
+
+def test_who_sleeps_hears_nothing_and_its_timer_fires_when_it_wakes():
+    world, a, b = two_scribes()
+    b.call(lambda now: b.machine.arm(5.0))
+    world.run_until(1.0)
+    b.host.sleep()
+    a.call(lambda now: a.machine.send(B, b"lost"))
+    world.run_until(10.0)
+    assert b.machine.inputs[1:] == []
+    b.host.wake()
+    assert b.machine.inputs[1:] == [("timeout", 10.0)]
+    a.call(lambda now: a.machine.send(B, b"heard"))
+    world.run_until(11.0)
+    assert [d.data for d in b.machine.datagrams] == [b"heard"]
+
+
+def test_a_timer_that_is_not_due_yet_fires_in_time_after_a_nap():
+    world, _, b = two_scribes()
+    b.call(lambda now: b.machine.arm(5.0))
+    b.host.sleep()
+    world.run_until(3.0)
+    b.host.wake()
+    world.run_until(10.0)
+    assert b.machine.inputs[1:] == [("timeout", 5.0)]
+
+
+def test_what_the_system_has_to_say_waits_for_the_waking_and_comes_before_late_timers():
+    world, _, b = two_scribes()
+    b.call(lambda now: b.machine.arm(5.0))
+    b.call(lambda now: b.machine.resolve("192.0.2.77"))
+    b.host.sleep()
+    world.run_until(10.0)
+    b.host.detach("eth0")
+    b.host.wake()
+    assert b.machine.inputs[1:] == [
+        ("resolved", "192.0.2.77", ("192.0.2.77",)),
+        ("interfaces", ()),
+        ("timeout", 10.0),
+    ]
+
+
+def test_nobody_can_use_a_machine_that_sleeps():
+    _, a, _ = two_scribes()
+    a.host.sleep()
+    with pytest.raises(RuntimeError, match="a is asleep"):
+        a.call(lambda now: a.machine.send(B))
 
 
 # --- machines that break the contract
@@ -291,13 +341,13 @@ def test_machine_that_cannot_take_what_comes_is_a_broken_contract():
 def test_packets_and_events_are_recorded():
     world, a, _ = two_scribes()
     a.call(lambda now: a.machine.send(B, b"hello"))
-    a.call(lambda now: a.machine.send(UdpAddress("192.0.2.9", 1), b"hello"))
+    a.call(lambda now: a.machine.send(UdpAddress("198.51.100.9", 1), b"hello"))
     world.run_for(1.0)
     packet = "192.0.2.1:41641 > 192.0.2.2:41641"
     assert list(world.trace.lines) == [
         f"0.000000 a send {packet} ttl 64 len 5 2cf24dba",
-        "0.000000 a send 192.0.2.1:41641 > 192.0.2.9:1 ttl 64 len 5 2cf24dba",
-        "0.001000 core drop no route 192.0.2.1:41641 > 192.0.2.9:1 ttl 63 len 5 2cf24dba",
+        "0.000000 a send 192.0.2.1:41641 > 198.51.100.9:1 ttl 64 len 5 2cf24dba",
+        "0.001000 core drop no route 192.0.2.1:41641 > 198.51.100.9:1 ttl 63 len 5 2cf24dba",
         f"0.002000 b receive {packet} ttl 63 len 5 2cf24dba",
         "0.002000 b Received(data=b'hello', remote=UdpAddress(ip='192.0.2.1', port=41641))",
     ]

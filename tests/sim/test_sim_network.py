@@ -4,10 +4,10 @@ import pytest
 from tests.sim.toy_machines import Observer, Scribe, as_address, punch
 
 from peerway.core.machine import UdpAddress
-from peerway.core.nat import Filtering, Mapping
+from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.sim.host import Host
-from peerway.sim.nat import Hairpin, NatBehaviour
-from peerway.sim.network import LinkQuality, Router
+from peerway.sim.nat import Hairpin, NatBehaviour, Pooling
+from peerway.sim.network import Bursts, LinkQuality, Router
 from peerway.sim.topology import KINDS, pair
 from peerway.sim.world import World
 
@@ -293,3 +293,130 @@ def test_a_link_that_is_down_carries_nothing():
     send(driver, B, b"carried")
     world.run_for(1.0)
     assert [datagram.data for datagram in receiver.datagrams] == [b"carried"]
+
+
+# --- what else links do
+
+
+def arrivals(count=1000, size=5, **quality):
+    """The numbers of the packets that arrive, in their order."""
+    world, a, b = two_hosts(**quality)
+    b.coalesce = False
+    receiver, _ = scribe_on(b)
+    _, driver = scribe_on(a)
+    for number in range(count):
+        world.at(number * 0.001, send, driver, B, number.to_bytes(2, "big") + bytes(size))
+    world.run_for(10.0)
+    return [int.from_bytes(datagram.data[:2], "big") for datagram in receiver.datagrams]
+
+
+def test_bursts_lose_many_in_a_row_and_then_none_for_long():
+    lost = sorted(set(range(5000)) - set(arrivals(5000, bursts=Bursts(begin=0.01, end=0.1))))
+    begins = [number for number in lost if number - 1 not in lost]
+    assert 300 < len(lost) < 700  # a share of 0.01 / (0.01 + 0.1)
+    assert 5 < len(lost) / len(begins) < 20  # 10 packets a burst
+
+
+def test_a_burst_may_let_some_through():
+    assert 2300 < len(arrivals(5000, bursts=Bursts(begin=1.0, end=0.0, loss=0.5))) < 2700
+
+
+def test_reordering_holds_its_share_back():
+    order = arrivals(1000, reorder=0.1, reorder_s=0.0105)
+    assert sorted(order) == list(range(1000))
+    late = [number for place, number in enumerate(order) if number < max(order[: place + 1])]
+    assert 70 < len(late) < 130
+
+
+def test_duplicates_are_copies_of_their_own():
+    numbers = arrivals(1000, duplicate=0.2)
+    assert 1150 < len(numbers) < 1250
+    assert set(numbers) == set(range(1000))
+    topology = pair("open", "open", seed=1, access=LinkQuality(duplicate=1.0))
+    scribe_on(topology.right)
+    send(scribe_on(topology.left)[1], UdpAddress("192.0.2.1", 41641))
+    topology.world.run_for(1.0)
+    lines = [line for line in topology.world.trace.lines if "right receive" in line]
+    assert [" ttl 61 " in line for line in lines] == [True] * 4
+
+
+def test_each_way_of_a_link_has_its_own_quality_which_may_change():
+    world, a, b = two_hosts()
+    there, driver = scribe_on(a)
+    here, back = scribe_on(b)
+    a.link().set_quality(LinkQuality(loss=1.0), downward=LinkQuality(delay_s=0.5))
+    send(driver, B, b"lost")
+    send(back, UdpAddress("192.0.2.1", 41641), b"late")
+    world.run_for(0.499)
+    assert there.datagrams == []
+    world.run_for(1.0)
+    assert [datagram.data for datagram in there.datagrams] == [b"late"]
+    a.link().quality = LinkQuality()
+    send(driver, B, b"carried")
+    world.run_for(1.0)
+    assert [datagram.data for datagram in here.datagrams] == [b"carried"]
+
+
+# --- routers that begin anew
+
+
+def test_a_router_that_reboots_forgets_and_may_have_another_address():
+    topology = pair("eim-eif", "open", seed=1)
+    left, driver = scribe_on(topology.left)
+    right, right_driver = scribe_on(topology.right)
+    to_right = UdpAddress("192.0.2.1", 41641)
+    send(driver, to_right)
+    topology.world.run_for(1.0)
+    topology.left_home.reboot("198.51.100.77")
+    for ip in ("198.51.100.1", "198.51.100.77"):
+        send(right_driver, UdpAddress(ip, 41641))
+    topology.world.run_for(1.0)
+    assert left.datagrams == []
+    send(driver, to_right)
+    topology.world.run_for(1.0)
+    assert [str(datagram.remote) for datagram in right.datagrams] == [
+        "198.51.100.1:41641",
+        "198.51.100.77:41641",
+    ]
+    for ip in ("198.51.100.1", "198.51.100.77"):
+        send(right_driver, UdpAddress(ip, 41641), ip.encode())
+    topology.world.run_for(1.0)
+    assert [datagram.data for datagram in left.datagrams] == [b"198.51.100.77"]
+
+
+def test_a_firewall_that_reboots_lets_in_nobody_it_knew():
+    topology = pair("firewall", "open", seed=1)
+    left, driver = scribe_on(topology.left)
+    _, right_driver = scribe_on(topology.right)
+    send(driver, UdpAddress("192.0.2.1", 41641))
+    topology.world.run_for(1.0)
+    topology.left_home.reboot()
+    send(right_driver, UdpAddress("198.51.100.1", 41641))
+    topology.world.run_for(1.0)
+    assert left.datagrams == []
+
+
+def test_a_nat_with_several_addresses_is_reached_at_each():
+    world = World(1)
+    core = Router(world, "core")
+    behaviour = NatBehaviour(mapping=APDM, ports=PortAllocation.RANDOM, pooling=Pooling.ARBITRARY)
+    home = Router(world, "home", core, behaviour, ("198.51.100.1", "198.51.100.2"))
+    host, server = Host(world, "host"), Host(world, "server")
+    host.attach(home, "192.168.1.2/24")
+    server.attach(core, "203.0.113.10/24")
+    remotes = [server.open_udp(port, "203.0.113.10") for port in range(3478, 3488)]
+    server.run(Observer(remotes))
+    _, driver = scribe_on(host)
+    seen = seen_from(host, driver, remotes)
+    assert {address.ip for address in seen} == {"198.51.100.1", "198.51.100.2"}
+    assert len(seen) == 10
+
+
+def test_a_world_without_a_trace_goes_the_same_way():
+    outcomes = []
+    for is_traced in (True, False):
+        topology = pair("edm", "eim-adf", 7, LinkQuality(loss=0.2, jitter_s=0.05))
+        topology.world.is_traced = is_traced
+        outcomes.append((punch(topology), topology.world.count()))
+    assert outcomes[0] == outcomes[1]
+    assert list(topology.world.trace.lines) == []

@@ -175,3 +175,121 @@ def test_slow_stream_asks_its_writer_to_wait():
     world.run_for(0.3)
     assert client.machine.inputs[1:] == [("paused", "s"), ("resumed", "s")]
     assert len(answerer.received) == 300_000
+
+
+def opened(kind="eim-apdf"):
+    topology = pair(kind, "open", seed=1)
+    answerer = Answerer()
+    answerer.driver = topology.server.run(answerer, listen=[3340])
+    client = topology.left.run(Caller())
+    call(client, lambda machine: machine.open(URL))
+    topology.world.run_for(1.0)
+    assert client.machine.inputs[0][0] == "opened"
+    return topology, client, answerer, answerer.inputs[0][1]
+
+
+def test_a_nat_that_reboots_breaks_it_for_who_writes_from_inside():
+    topology, client, answerer, _ = opened()
+    topology.left_home.reboot()
+    call(client, lambda machine: machine.write(b"hello?"))
+    topology.world.run_for(60.0)
+    assert client.machine.inputs[1:] == [("closed", "s", "connection reset", 1.024)]
+    assert (answerer.received, answerer.inputs[1:]) == (b"", [])
+
+
+def test_a_nat_that_reboots_breaks_it_for_who_writes_from_outside_after_a_while():
+    topology, client, answerer, stream = opened()
+    topology.left_home.reboot()
+    call(answerer.driver, lambda machine: machine.write(b"hello?", stream))
+    topology.world.run_for(60.0)
+    assert answerer.inputs[1:] == [("closed", stream, "timed out", 16.2)]
+    assert (client.machine.received, client.machine.inputs[1:]) == (b"", [])
+
+
+def test_a_stream_made_after_the_reboot_is_whole():
+    topology, client, answerer, _ = opened()
+    topology.left_home.reboot("198.51.100.77")
+    call(client, lambda machine: (machine.close(), machine.open(URL, "t")))
+    topology.world.run_for(1.0)
+    call(client, lambda machine: machine.write(b"hello", "t"))
+    topology.world.run_for(1.0)
+    assert client.machine.received == b"hello"
+    assert answerer.inputs[-1][2] == "198.51.100.77"
+
+
+def test_who_roams_loses_it_in_time():
+    topology, client, answerer, _ = opened()
+    topology.left.detach("eth0")
+    topology.left.attach(topology.right_home, "192.0.2.7/24")
+    call(client, lambda machine: machine.write(b"hello?"))
+    topology.world.run_for(60.0)
+    assert client.machine.inputs[1:] == [("closed", "s", "timed out", 16.2)]
+    call(client, lambda machine: machine.open(URL, "t"))
+    topology.world.run_for(1.0)
+    assert answerer.inputs[-1][2] == "192.0.2.7"
+
+
+def test_a_short_sleep_delays_it_and_a_long_one_breaks_it():
+    topology, client, answerer, stream = opened()
+    for nap, sent, received in ((10.0, b"one", b"one"), (60.0, b"two", b"one")):
+        topology.left.sleep()
+        call(answerer.driver, lambda machine, sent=sent: machine.write(sent, stream))
+        topology.world.run_for(nap)
+        topology.left.wake()
+        topology.world.run_for(1.0)
+        assert client.machine.received == received
+    assert answerer.inputs[1:] == [("closed", stream, "timed out", 27.2)]
+    assert client.machine.inputs[1:] == []
+    call(client, lambda machine: machine.write(b"still there?"))
+    topology.world.run_for(1.0)
+    assert client.machine.inputs[1:] == [("closed", "s", "connection reset", 73.024)]
+
+
+def test_nobody_opens_it_to_one_who_sleeps():
+    world, client, answerer, _ = client_and_server()
+    answerer.driver.host.sleep()
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(60.0)
+    assert client.machine.inputs == [("closed", "s", "timed out", 15.02)]
+    answerer.driver.host.wake()
+    assert answerer.inputs == []
+
+
+def test_a_link_that_is_deaf_one_way_breaks_it_both_ways():
+    world, client, answerer, link = client_and_server()
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    link.set_quality(LinkQuality(), downward=LinkQuality(loss=1.0))
+    call(client, lambda machine: machine.write(b"hello?"))
+    world.run_for(60.0)
+    assert [entry[::2] for entry in client.machine.inputs[1:]] == [("closed", "timed out")]
+    assert answerer.received == b""
+
+
+def test_the_next_address_is_tried_when_one_is_silent():
+    world, client, _, _ = client_and_server()
+    world.names["server.test"] = ("203.0.113.99", "2001:db8::1", "203.0.113.10")
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    assert client.machine.inputs == [("opened", "s", 0.37)]
+
+
+def test_without_a_way_out_it_fails_at_once():
+    world, client, _, _ = client_and_server()
+    client.host.detach("eth0")
+    call(client, lambda machine: machine.open("http://203.0.113.10:3340"))
+    world.run_for(1.0)
+    assert client.machine.inputs == [("closed", "s", "network is unreachable", 0.0)]
+
+
+def test_the_slower_way_is_the_slower_way():
+    world, client, answerer, link = client_and_server()
+    link.set_quality(LinkQuality(delay_s=0.04), downward=LinkQuality(delay_s=0.04, rate=80_000.0))
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    call(client, lambda machine: machine.write(bytes(10_000)))
+    world.run_for(0.1)
+    assert len(answerer.received) == 10_000
+    assert client.machine.received == b""
+    world.run_for(1.1)
+    assert len(client.machine.received) == 10_000

@@ -43,10 +43,11 @@ class Surroundings(Protocol):
     """What a driver needs of its host."""
 
     name: str
+    is_asleep: bool
 
     def send(self, transmit: Transmit, driver: Driver) -> str: ...
     def open_stream(self, stream: str, url: str, driver: Driver) -> None: ...
-    def open_socket(self, ip: str, driver: Driver) -> UdpAddress: ...
+    def open_socket(self, ip: str, driver: Driver, interface: str = "") -> UdpAddress: ...
     def close_udp(self, bound: UdpAddress) -> None: ...
 
 
@@ -78,7 +79,9 @@ class Driver:
         self.host = host
         self._on_event = on_event
         self._draining = False
+        self._waking = False
         self._halted = False
+        self._missed: list[tuple[str, tuple[object, ...]]] = []
         self._alarm: float | None = None
         self._called_at = -1.0
         self._calls = 0
@@ -91,7 +94,10 @@ class Driver:
         self.streams.clear()
 
     def tell(self, verb: str, *arguments: object) -> None:
-        """The machine's input `verb`, with the time as its last argument."""
+        """The machine's input `verb`, with the time as its last argument; later where the host is asleep."""
+        if self.host.is_asleep:
+            self._missed.append((verb, arguments))
+            return
         method = getattr(self.machine, verb, None)
         if method is not None:
             self.call(lambda now: method(*arguments, now))
@@ -102,6 +108,8 @@ class Driver:
         """Do something with the machine: `action(now)`, then drain. Nothing once it is halted."""
         if self._halted:
             return
+        if self.host.is_asleep:
+            raise RuntimeError(f"{self.host.name} is asleep: nobody can do anything there")
         action(self._world.now)
         if not self._draining:
             self._draining = True
@@ -109,6 +117,18 @@ class Driver:
                 self._drain()
             finally:
                 self._draining = False
+
+    def wake(self) -> None:
+        """The host has awoken: what came is told, and then what was due is done, late."""
+        missed, self._missed = self._missed, []
+        self._waking = True
+        try:
+            for verb, arguments in missed:
+                self.tell(verb, *arguments)
+        finally:
+            self._waking = False
+        self._alarm = None
+        self._look_at_deadline()
 
     def _drain(self) -> None:
         machine, count, idle = self.machine, 0, False
@@ -136,7 +156,8 @@ class Driver:
 
     def _event(self, event: Event) -> None:
         self.events.append((self._world.now, event))
-        self._world.log(self.host.name, describe(event))
+        if self._world.is_traced:
+            self._world.log(self.host.name, describe(event))
         match event:
             case OpenStream(stream, url):
                 self.host.open_stream(stream, url, self)
@@ -155,7 +176,7 @@ class Driver:
 
     def _open_socket(self, interface: str, ip: str) -> None:
         try:
-            local = self.host.open_socket(ip, self)
+            local = self.host.open_socket(ip, self, interface)
         except OSError as error:
             self.tell("socket_failed", interface, ip, str(error))
         else:
@@ -165,6 +186,8 @@ class Driver:
         if deadline is None:
             return
         now = self._world.now
+        if self._waking:
+            return
         if deadline.at < now:
             raise ContractError(f"{self.host.name} at {now:.6f}: a deadline in the past: {deadline}")
         # a later deadline needs no new alarm: the earlier one rings and finds it
@@ -173,9 +196,12 @@ class Driver:
             self._world.at(deadline.at, self._ring, deadline.at)
 
     def _ring(self, at: float) -> None:
-        if at != self._alarm or self._halted:
+        if at != self._alarm or self._halted or self.host.is_asleep:
             return
         self._alarm = None
+        self._look_at_deadline()
+
+    def _look_at_deadline(self) -> None:
         deadline = self.machine.poll_deadline()
         if deadline is None or deadline.at > self._world.now:
             self._arm(deadline)

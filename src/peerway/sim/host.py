@@ -1,80 +1,58 @@
 """A host: interfaces, UDP sockets, byte streams, and the machines that run on it.
 
 Several machines may run on one host, each with its own sockets and streams. A socket is
-bound to one address, or to `0.0.0.0` or `::` and so to all of a family; then what it sends
-leaves by the interface whose network the destination is on, else by the first.
+bound to one address, or to `0.0.0.0` or `::` and so to all of a family; `sim.interfaces` says
+where what it sends leaves. A host that is asleep hears nothing and does nothing, while time
+goes on; its timers fire late, when it wakes.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from peerway.core.machine import Datagram, Event, InterfaceAddress, Machine, Transmit, UdpAddress
-from peerway.core.relay.url import RelayUrl
-from peerway.sim.driver import RESOLVE_S, ContractError, Driver
-from peerway.sim.network import (
-    Link,
-    LinkQuality,
-    Packet,
-    Router,
-)
-from peerway.sim.route import StreamRoute, find_route
-from peerway.sim.stream import BROKEN_AFTER_S, stream_pair
+from peerway.sim import connect
+from peerway.sim.driver import ContractError, Driver
+from peerway.sim.interfaces import WILDCARDS, Attachment, Exit, Interfaces
+from peerway.sim.link import Link, LinkQuality, Packet
+from peerway.sim.network import Router
 from peerway.sim.world import World
 
 EPHEMERAL_PORTS = (49152, 65536)
 DEFAULT_TTL = 64
 COALESCED_LIMIT = 64  # datagrams handed over at once, as Linux does
 LAN_QUALITY = LinkQuality(delay_s=0.001)
-WILDCARDS = ("0.0.0.0", "::")
 
 
 @dataclass(slots=True)
 class _Socket:
+    """`interface`: what all that is sent leaves by, else ""."""
+
     bound: UdpAddress
     driver: Driver | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Attachment:
-    address: InterfaceAddress
-    link: Link
-
-
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """A stream that is still to be connected."""
-
-    driver: Driver
-    name: str
-
-    @property
-    def wanted(self) -> bool:
-        return self.driver.streams.get(self.name) is self
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def fail(self, error: str) -> None:
-        if self.wanted:
-            del self.driver.streams[self.name]
-            self.driver.tell("stream_closed", self.name, error)
+    interface: str = ""
 
 
 class Host:
-    """A host called `name`. `coalesce`: datagrams that arrive together are handed over together."""
+    """A host called `name`.
 
-    def __init__(self, world: World, name: str, coalesce: bool = True) -> None:
+    `coalesce`: datagrams that arrive together are handed over together. `heeds_too_big`: a packet
+    larger than a router has said will do is not sent (Linux: IP_PMTUDISC_DO); peerway's own sockets
+    do not heed what strangers can forge (IP_PMTUDISC_PROBE).
+    """
+
+    def __init__(self, world: World, name: str, coalesce: bool = True, heeds_too_big: bool = False) -> None:
         self.name = name
         self.world = world
         self.coalesce = coalesce
+        self.heeds_too_big = heeds_too_big
         self.packets_sent = 0
-        self._attachments: list[_Attachment] = []
+        self.is_asleep = False
+        self._interfaces = Interfaces()
+        self._path_mtus: dict[str, int] = {}
         self._sockets: dict[UdpAddress, _Socket] = {}
         self._listeners: dict[int, Driver] = {}
         self._drivers: list[Driver] = []
@@ -85,11 +63,11 @@ class Host:
     @property
     def addresses(self) -> tuple[InterfaceAddress, ...]:
         """The addresses of all interfaces, in the order they were attached."""
-        return tuple(attachment.address for attachment in self._attachments)
+        return tuple(attachment.address for attachment in self._interfaces)
 
     def link(self, interface: str = "eth0") -> Link:
-        """The link of an interface; `StopIteration` when there is no such."""
-        return next(a.link for a in self._attachments if a.address.interface == interface)
+        """The link of an interface; `StopIteration` when there is no such, or nothing plugged in."""
+        return next(a.link for a in self._interfaces if a.link and a.address.interface == interface)
 
     def attach(
         self,
@@ -106,39 +84,44 @@ class Host:
         for no such route.
         """
         link = Link(self.world, self, router, quality, downward)
-        for text in addresses:
-            parsed = ipaddress.ip_interface(text)
-            address = InterfaceAddress(interface, str(parsed.ip), parsed.network.prefixlen, metric)
-            self._attachments.append(_Attachment(address, link))
+        for address in _parse(addresses, interface, metric):
+            self._interfaces.add(Attachment(address, link))
             router.add_route(address.ip, link)
         self._tell_interfaces()
         return link
 
+    def attach_unplugged(self, *addresses: str, interface: str) -> None:
+        """A new interface with `addresses` that nothing is plugged into, as container engines leave them."""
+        for address in _parse(addresses, interface, None):
+            self._interfaces.add(Attachment(address, None))
+        self._tell_interfaces()
+
     def detach(self, interface: str) -> None:
         """The interface is gone, with its addresses and link."""
-        for attachment in [a for a in self._attachments if a.address.interface == interface]:
-            self._attachments.remove(attachment)
-            attachment.link.up = False
-            attachment.link.upper.remove_route(attachment.address.ip)
+        for attachment in [a for a in self._interfaces if a.address.interface == interface]:
+            self._interfaces.remove(attachment)
+            if attachment.link is not None:
+                attachment.link.up = False
+                attachment.link.upper.remove_route(attachment.address.ip, attachment.link)
         self._tell_interfaces()
 
     def _tell_interfaces(self) -> None:
         for driver in self._drivers:
             driver.tell("interfaces_changed", self.addresses)
 
-    def _attachment_towards(self, ip: str, bound_ip: str = "") -> _Attachment | None:
-        version_6 = ":" in ip
-        usable = [a for a in self._attachments if (":" in a.address.ip) is version_6]
-        if bound_ip and bound_ip not in WILDCARDS:
-            return next((a for a in usable if a.address.ip == bound_ip), None)
-        if len(usable) < 2:
-            return usable[0] if usable else None
-        target = ipaddress.ip_address(ip)
-        for attachment in usable:
-            address = attachment.address
-            if target in ipaddress.ip_network(f"{address.ip}/{address.prefix_length}", strict=False):
-                return attachment
-        return usable[0]
+    # --- sleep ---------------------------------------------------------------------
+
+    def sleep(self) -> None:
+        """From now on nothing happens here: what is sent to us is lost, and no timer fires."""
+        self.is_asleep = True
+        self.world.log(self.name, "sleep")
+
+    def wake(self) -> None:
+        """Go on, late."""
+        self.is_asleep = False
+        self.world.log(self.name, "wake")
+        for driver in tuple(self._drivers):
+            driver.wake()
 
     # --- machines ------------------------------------------------------------------
 
@@ -180,17 +163,19 @@ class Host:
         self._sockets[bound] = _Socket(bound)
         return bound
 
-    def open_socket(self, ip: str, driver: Driver) -> UdpAddress:
+    def open_socket(self, ip: str, driver: Driver, interface: str = "") -> UdpAddress:
         """A new socket at `ip`, one of ours or all of a family, for the machine of `driver`.
 
-        OSError where there is no such address.
+        With `interface` all that it sends leaves there. OSError where there is no such address.
         """
-        version_6 = ":" in ip
-        ours = [a.address.ip for a in self._attachments if (":" in a.address.ip) is version_6]
-        if not ours or ip not in (*ours, WILDCARDS[version_6]):
+        ours = {a.address.ip: a.address.interface for a in self._interfaces}
+        families = {WILDCARDS[":" in own] for own in ours}
+        if ip not in ours and ip not in families:
             raise OSError(f"{self.name} has no address {ip}")
+        if interface and interface not in ours.values():
+            raise OSError(f"{self.name} has no interface {interface}")
         bound = self.open_udp(ip=ip)
-        self._sockets[bound].driver = driver
+        self._sockets[bound] = _Socket(bound, driver, interface)
         return bound
 
     def close_udp(self, bound: UdpAddress) -> None:
@@ -209,29 +194,45 @@ class Host:
         socket = self._sockets.get(local) if local is not None else None
         if socket is None or socket.driver is not driver:
             return "no such socket"
-        attachment = self._attachment_towards(remote.ip, socket.bound.ip)
-        if attachment is None:
+        way = self._interfaces.exit(remote.ip, socket.bound.ip, socket.interface)
+        if way is None:
             return "network is unreachable"
-        source = UdpAddress(attachment.address.ip, socket.bound.port)
+        source = UdpAddress(way.source_ip, socket.bound.port)
+        error = ""
         for segment in transmit.segments:
             packet = Packet(source, remote, segment, transmit.ttl or DEFAULT_TTL, self.name)
-            self.packets_sent += 1
-            self.world.log(self.name, f"send {packet}")
-            attachment.link.carry(packet, self)
-        return ""
+            error = self._emit(packet, way, "send") or error
+        return error
 
     def inject(
         self, source: UdpAddress, destination: UdpAddress, data: bytes, ttl: int = DEFAULT_TTL
     ) -> bool:
         """Send a packet from any `source`, ours or not, that leaves from here; whether a link leads there."""
-        attachment = self._attachment_towards(destination.ip)
-        if attachment is None:
+        way = self._interfaces.exit(destination.ip)
+        if way is None:
             return False
-        forged = all(source.ip != address.ip for address in self.addresses)
-        packet = Packet(source, destination, data, ttl, self.name, forged=forged)
-        self.world.log(self.name, f"inject {packet}")
-        attachment.link.carry(packet, self)
-        return True
+        packet = Packet(source, destination, data, ttl, self.name, forged=not self._interfaces.has(source.ip))
+        return not self._emit(packet, way, "inject")
+
+    def _emit(self, packet: Packet, way: Exit, verb: str) -> str:
+        """The error that the system reports, or ""."""
+        ip = packet.destination.ip
+        if packet.size > min(self._path_mtus.get(ip, packet.size), self._mtu(way)):
+            return "message too long"
+        self.packets_sent += 1
+        if self.world.is_traced:
+            self.world.log(self.name, f"{verb} {packet}")
+        if way.is_own:
+            self.world.after(0.0, self.receive, packet, None)
+        elif way.link is not None and way.leads_to(ip):
+            way.link.carry(packet, self)
+        else:
+            self._drop(packet, "nobody there")
+        return ""
+
+    def _mtu(self, way: Exit) -> float:
+        mtu = way.link.quality.mtu if way.link is not None else None
+        return math.inf if mtu is None else mtu
 
     def _default_socket(self, ip: str, driver: Driver) -> UdpAddress | None:
         return next(
@@ -243,19 +244,35 @@ class Host:
             None,
         )
 
-    def receive(self, packet: Packet, link: Link) -> None:
-        """A packet came by `link`."""
+    def receive(self, packet: Packet, link: Link | None) -> None:
+        """A packet came by `link`, or from ourselves."""
+        if self.is_asleep:
+            self._drop(packet, "asleep")
+            return
+        if packet.too_big:
+            self._told_too_big(packet)
+            return
         ip, port = packet.destination.ip, packet.destination.port
         socket = self._sockets.get(packet.destination) or self._sockets.get(
             UdpAddress("::" if ":" in ip else "0.0.0.0", port)
         )
         if socket is None or socket.driver is None:
-            self.world.log(self.name, f"drop port closed {packet}")
+            self._drop(packet, "port closed")
             return
-        self.world.log(self.name, f"receive {packet}")
+        if self.world.is_traced:
+            self.world.log(self.name, f"receive {packet}")
         if not self._inbox:
             self.world.after(0.0, self._hand_over)
         self._inbox.append((socket, packet))
+
+    def _told_too_big(self, error: Packet) -> None:
+        self.world.log(self.name, f"receive {error}")
+        if self.heeds_too_big:
+            self._path_mtus[error.source.ip] = error.too_big
+
+    def _drop(self, packet: Packet, reason: str) -> None:
+        if self.world.is_traced:
+            self.world.log(self.name, f"drop {reason} {packet}")
 
     def _hand_over(self) -> None:
         inbox, self._inbox = self._inbox, []
@@ -289,36 +306,14 @@ class Host:
 
     def open_stream(self, stream: str, url: str, driver: Driver) -> None:
         """Look up the host of `url`, connect, and tell the machine `stream_opened` or `stream_closed`."""
-        target = RelayUrl.parse(url)
-        ips = self.world.resolve(target.host)
-        wait = 0.0 if ips == (target.host,) else RESOLVE_S
-        attempt = _Attempt(driver, stream)
-        driver.streams[stream] = attempt
-        self.world.after(wait, self._connect, attempt, ips, target.port)
+        connect.open_stream(self.world, self._interfaces, stream, url, driver)
 
-    def _connect(self, attempt: _Attempt, ips: tuple[str, ...], port: int) -> None:
-        if not attempt.wanted:
-            return
-        if not ips:
-            attempt.fail("name not found")
-            return
-        route = next((found for ip in ips if (found := self._stream_route(ip)) is not None), None)
-        there = route.delay(outwards=True) if route is not None else None
-        back = route.delay(outwards=False) if route is not None else None
-        if route is None or there is None or back is None:
-            self.world.after(BROKEN_AFTER_S, attempt.fail, "timed out")
-            return
-        far = route.end
-        assert isinstance(far, Host)
-        listener = far._listeners.get(port)
-        if listener is None:
-            self.world.after(there + back, attempt.fail, "connection refused")
-            return
-        driver, name = attempt.driver, attempt.name
-        driver.streams[name], server = stream_pair(self.world, route, driver, name, listener, far.name)
-        self.world.after(there, server.accepted, route.source_ip)
-        self.world.after(there + back, server.peer.opened)
+    def listener(self, port: int) -> Driver | None:
+        """Whose streams those to `port` are."""
+        return self._listeners.get(port)
 
-    def _stream_route(self, ip: str) -> StreamRoute | None:
-        attachment = self._attachment_towards(ip)
-        return find_route(attachment.link, attachment.address.ip, ip) if attachment else None
+
+def _parse(addresses: Iterable[str], interface: str, metric: int | None) -> Iterator[InterfaceAddress]:
+    for text in addresses:
+        parsed = ipaddress.ip_interface(text)
+        yield InterfaceAddress(interface, str(parsed.ip), parsed.network.prefixlen, metric)

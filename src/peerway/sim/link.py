@@ -213,7 +213,8 @@ class Link:
         return 0
 
     def _drop(self, reason: str, packet: Packet) -> None:
-        self._world.log(self.name, f"drop {reason} {packet}")
+        if self._world.is_traced:
+            self._world.log(self.name, f"drop {reason} {packet}")
 
     def _deliver(self, packet: Packet, receiver: NetworkNode) -> None:
         if self._world.taps:
@@ -264,15 +265,19 @@ class Link:
         way.bad = way.bad is not turns
         return way.bad and self._rng.random() < bursts.loss
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether one way at least carries nothing at all."""
+        return not self.up or self._upwards.quality.loss >= 1 or self._downwards.quality.loss >= 1
+
     def stream_delay(self, upwards: bool) -> float | None:
         """Seconds for a piece of a byte stream, its retransmissions included.
 
         None while nothing gets there, or no acknowledgement back.
         """
-        way = self._upwards if upwards else self._downwards
-        quality = way.quality
-        if not self.up or self._upwards.quality.loss >= 1 or self._downwards.quality.loss >= 1:
+        if self.is_cut:
             return None
+        quality = (self._upwards if upwards else self._downwards).quality
         delay = quality.delay_s
         while quality.loss and self._rng.random() < quality.loss:
             delay += RETRANSMISSION_S + 2 * quality.delay_s

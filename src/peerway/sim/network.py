@@ -18,7 +18,7 @@ from peerway.sim.world import World
 
 __all__ = ["DEFAULT_QUALITY", "Bursts", "Link", "LinkQuality", "NetworkNode", "Packet", "Router"]
 
-TTL = 64  # what a router's own packets start with
+TTL = 64  # of a router's own packets, when they leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Router:
     def _withdraw(self) -> None:
         if self.uplink is not None and self.nat4 is not None and self.nat4.behaviour.translates:
             for ip in self.nat4.outside_ips:
-                self.uplink.upper.remove_route(ip)
+                self.uplink.upper.remove_route(ip, self.uplink)
 
     def add_route(self, ip: str, link: Link) -> None:
         """`ip` is reached by `link`, from here and from every router above that may know of it."""
@@ -82,11 +82,17 @@ class Router:
         if self.uplink is not None and not self._translates(ip):
             self.uplink.upper.add_route(ip, self.uplink)
 
-    def remove_route(self, ip: str) -> None:
-        """`ip` is gone."""
-        self._routes.pop(ip, None)
+    def remove_route(self, ip: str, link: Link) -> None:
+        """`ip` is not reached by `link` any more; nothing where it is reached by another."""
+        if self._routes.get(ip) is not link:
+            return
+        del self._routes[ip]
         if self.uplink is not None and not self._translates(ip):
-            self.uplink.upper.remove_route(ip)
+            self.uplink.upper.remove_route(ip, self.uplink)
+
+    def knows(self, ip: str) -> bool:
+        """Whether `ip` is somewhere below."""
+        return ip in self._routes
 
     def _nat_for(self, ip: str) -> Nat | None:
         return self.nat6 if ":" in ip else self.nat4
@@ -101,7 +107,7 @@ class Router:
         mtu = self._route(packet, link)
         if mtu and not packet.too_big:
             # it quotes the packet as it came, so our own NAT has nothing to undo
-            self._forward(Packet(destination, source, b"", TTL, self.name, mtu))
+            self._forward(Packet(destination, source, b"", TTL + 1, self.name, mtu))
 
     def _route(self, packet: Packet, link: Link) -> int:
         """The MTU of the link onwards where the packet does not fit and its sender is to be told, else 0."""
@@ -152,7 +158,8 @@ class Router:
         return link.carry(packet, self)
 
     def _drop(self, packet: Packet, reason: str) -> int:
-        self._world.log(self.name, f"drop {reason} {packet}")
+        if self._world.is_traced:
+            self._world.log(self.name, f"drop {reason} {packet}")
         return 0
 
     def stream_hops(self, ip: str) -> Iterator[Hop]:

@@ -31,6 +31,11 @@ class StreamRoute:
             total += delay
         return total
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing gets through, or nothing back."""
+        return any(hop.link.is_cut for hop in self.hops)
+
     def rate(self, outwards: bool) -> float | None:
         """The least rate of its links in bits/s, None where none has one."""
         qualities = (hop.link.quality if hop.upwards is outwards else hop.link.downward for hop in self.hops)

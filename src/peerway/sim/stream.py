@@ -2,8 +2,8 @@
 
 What the ends of a TCP connection see of it: a piece takes the delays of the links, a loss
 costs a retransmission, a rate makes the writer wait, a link that stays down breaks it for
-whoever writes. Pieces are cut anew on the way, as TCP does. A NAT is crossed as if its
-mapping never died.
+whoever writes. Pieces are cut anew on the way, as TCP does. A NAT keeps it until it reboots;
+then what comes from its inside is answered with a reset, and what comes from outside not at all.
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class StreamEnd:
         self._stalled_since: float | None = None
         self._last_arrival = 0.0
 
+    @property
+    def is_asleep(self) -> bool:
+        """Whether the host of this end is."""
+        return self._driver.host.is_asleep
+
     def write(self, data: bytes) -> None:
         """Send `data`; what is written to a closed stream is lost."""
         if not self._open or self._closing:
@@ -65,7 +70,10 @@ class StreamEnd:
     def _pump(self) -> None:
         self._pump_due = False
         while self._open and (self._waiting or self._closing):
-            delay = self._route.delay(self._outwards)
+            if self._route.is_forgotten and self._outwards:
+                self._meet_a_stranger()
+                return
+            delay = self._delay()
             if delay is None:
                 self._stall()
                 return
@@ -86,6 +94,21 @@ class StreamEnd:
                 self._pump_after(leaving)
                 return
 
+    def _delay(self) -> float | None:
+        """Seconds for a piece to the peer; None while it does not get there."""
+        if self._route.is_forgotten or self.is_asleep or self.peer.is_asleep:
+            return None
+        return self._route.delay(self._outwards)
+
+    def _meet_a_stranger(self) -> None:
+        """A NAT gave us another outside address or port: there, nobody knows this stream."""
+        there, back = self._route.delay(outwards=True), self._route.delay(outwards=False)
+        if there is None or back is None:
+            self._stall()
+        else:
+            self._schedule_arrival(there + back, self.ended, "connection reset")
+            self._pump_due = True  # for good
+
     def _pump_after(self, seconds: float) -> None:
         self._pump_due = True
         self._world.after(seconds, self._pump)
@@ -105,12 +128,13 @@ class StreamEnd:
 
     def arrived(self, data: bytes) -> None:
         """`data` came from the peer; an end that is gone answers with a reset."""
-        if not self._open and (delay := self._route.delay(self._outwards)) is not None:
+        if not self._open and (delay := self._delay()) is not None:
             self._schedule_arrival(delay, self.peer.ended, "connection reset")
         cut = self._rng.randrange(len(data)) if data and self._rng.random() < 0.25 else 0
         for piece in (data[:cut], data[cut:]):
             if piece and self._open and not self._closing:
-                self._log(f"data {len(piece)} {fingerprint(piece)}")
+                if self._world.is_traced:
+                    self._log(f"data {len(piece)} {fingerprint(piece)}")
                 self._driver.tell("stream_data", self._name, piece)
 
     def ended(self, error: str) -> None:
