@@ -35,8 +35,9 @@ class Homes:
         self.relay = HostileRelay(self.world.rng("relay"), self.world.rng("mischief"), mischief)
         run_server(self.world, topology.server, self.relay)
         self.relay_driver = topology.server._drivers[0]
-        self.left = SimNode(self.world, topology.left, (RELAY,))
-        self.right = SimNode(self.world, topology.right, (RELAY,), admission=Admission(secret=SECRET))
+        admission = Admission(secret=SECRET)
+        self.left = SimNode(self.world, topology.left, (RELAY,), admission=admission, key=b"l" * 32)
+        self.right = SimNode(self.world, topology.right, (RELAY,), admission=admission, key=b"r" * 32)
         self.world.run_for(2.0)
 
     def say(self, carried):
@@ -103,6 +104,25 @@ def test_a_replayed_hello_begins_no_second_connection():
     homes.world.run_for(30.0)
     assert len(homes.right.machine._links) == 0
     assert len(homes.right.established) == 1
+
+
+@pytest.mark.parametrize("replayed", [False, True])
+def test_a_replayed_hello_takes_no_dials_place(replayed):
+    homes = Homes(Mischief())
+    lower, higher = sorted((homes.left, homes.right), key=lambda node: node.machine.key.node_id)
+    lower.dial(higher.ticket(SECRET))
+    homes.world.run_for(1.0)
+    hello = next(carried for carried in homes.relay.seen if carried.packet[0] == SIGNAL)
+    lower.close(1)
+    homes.world.run_for(30.0)
+    link = higher.dial(lower.ticket(SECRET))
+    if replayed:
+        homes.say(hello)
+    homes.world.run_for(1.0)
+    assert link in higher.established
+    assert higher.moved == {}
+    homes.world.run_for(30.0)
+    assert higher.closed.keys() == ({1, link + 1} if replayed else {1})
 
 
 def test_a_stranger_costs_one_box_and_gets_nothing_on_the_wire():

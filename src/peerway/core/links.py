@@ -230,6 +230,8 @@ class Links(Composite[int]):
             if signal.echo == link.secret or (not signal.echo and signal.secret == link.peer_secret):
                 link.signal_received(signal, source, now)
                 self._touch(number)
+                if link.is_proven and not link.dialled:
+                    self._peer_began(number, link)
                 return
         if signal.echo:
             raise WireError("signal: its echo is of no exchange of ours")
@@ -238,7 +240,10 @@ class Links(Composite[int]):
     def _hello_received(
         self, hello: Signal, source: Address, known: list[tuple[int, Link]], now: float
     ) -> None:
-        """Somebody wants to begin. When we dial the same node, the lower node id's dial goes on."""
+        """Somebody wants to begin, or somebody replays that he once did: nothing gives way to that yet.
+
+        When we dial the same node and have the lower node id, it is ours that goes on.
+        """
         dial = next((number for number, link in known if link.dialled and not link.is_established), None)
         if dial is not None and self._key.node_id < hello.sender:
             self._table[dial].learn_route(source, now)
@@ -256,9 +261,14 @@ class Links(Composite[int]):
         quic = QuicSession.accept(self._key, hello.sender, hello.body.dial, now, self._transports)
         around, budget, rng = self._surroundings, self._budget, self._rng
         link = Link.accept(self._key, session, quic, hello, source, around, budget, rng, now)
-        number = self._adopt_link(link, index, pending_from=source)
-        if dial is not None:
-            self._move_dial(dial, number)
+        self._adopt_link(link, index, pending_from=source)
+
+    def _peer_began(self, number: int, link: Link) -> None:
+        """The peer of a link that it began is there. When we dial it, the lower node id's dial goes on."""
+        if link.peer < self._key.node_id:
+            for other, rival in self._table.of_peer(link.peer):
+                if rival.dialled and not rival.is_established:
+                    self._move_dial(other, number)
 
     # --- what the links say
 
