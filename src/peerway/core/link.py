@@ -304,11 +304,11 @@ class Link(Composite[str]):
         self._settle(now)
         return sent
 
-    def abandon(self, now: float) -> None:
+    def abandon(self, now: float, reason: str = "given up") -> None:
         """Nobody waits for this dial any more."""
         self._quic.close(0, "", now)
         self._touch("quic")
-        self._over(0, "given up", by_peer=False, now=now)
+        self._over(0, reason, by_peer=False, now=now)
         self._settle(now)
 
     def path(self) -> tuple[PathView | None, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 
 from peerway.core.identity import NodeId
@@ -12,6 +11,7 @@ from peerway.core.machine import Address, Rng
 MAX_LINKS = 4096
 MAX_PENDING = 256  # accepted hellos that have not become connections
 MAX_PENDING_PER_SOURCE = 8
+MAX_PENDING_PER_PEER = 8
 
 
 class LinkTable:
@@ -27,7 +27,6 @@ class LinkTable:
         self._by_connection_id: dict[bytes, int] = {}
         self._connection_ids: dict[int, dict[bytes, None]] = {}
         self._pending: dict[int, Address] = {}
-        self._pending_per_source: Counter[Address] = Counter()
 
     def __len__(self) -> int:
         return len(self._links)
@@ -62,7 +61,6 @@ class LinkTable:
         self._connection_ids[number] = {}
         if pending_from is not None:
             self._pending[number] = pending_from
-            self._pending_per_source[pending_from] += 1
         return number
 
     def remove(self, number: int) -> None:
@@ -77,21 +75,30 @@ class LinkTable:
             self._by_connection_id.pop(connection_id, None)
         self.settled(number)
 
-    def has_room_for(self, source: Address) -> bool:
-        """Whether one more exchange may be begun from `source`."""
-        return (
-            len(self._links) < MAX_LINKS
-            and len(self._pending) < MAX_PENDING
-            and self._pending_per_source[source] < MAX_PENDING_PER_SOURCE
-        )
+    @property
+    def is_full(self) -> bool:
+        """Whether no link at all can be added."""
+        return len(self._links) >= MAX_LINKS
+
+    def crowd(self, peer: NodeId, source: Address) -> list[int]:
+        """The pending links of which one must go before `peer` can begin another from `source`.
+
+        Oldest first; empty when there is room.
+        """
+        of_peer = [number for number in self._by_peer.get(peer, ()) if number in self._pending]
+        of_source = [number for number, other in self._pending.items() if other == source]
+        for crowd, most in (
+            (of_peer, MAX_PENDING_PER_PEER),
+            (of_source, MAX_PENDING_PER_SOURCE),
+            (list(self._pending), MAX_PENDING),
+        ):
+            if len(crowd) >= most:
+                return crowd
+        return []
 
     def settled(self, number: int) -> None:
         """The link became a connection, or is over: it is not pending any more."""
-        source = self._pending.pop(number, None)
-        if source is not None:
-            self._pending_per_source[source] -= 1
-            if not self._pending_per_source[source]:
-                del self._pending_per_source[source]
+        self._pending.pop(number, None)
 
     def of_peer(self, peer: NodeId) -> list[tuple[int, Link]]:
         """The links with `peer` that are not over, oldest first."""

@@ -253,8 +253,9 @@ class Links(Composite[int]):
             raise WireError("signal: hello of somebody we do not admit")
         if not hello.body.dial:
             raise WireError("signal: hello without a dial")
-        if not self._table.has_room_for(source):
-            raise WireError("signal: too many exchanges begun")
+        self._make_room(hello.sender, source, now)
+        if self._table.is_full:
+            raise WireError("signal: too many links")
         self._events.append(GatherWanted())
         index = self._table.new_index()
         session = self._new_session(hello.sender, index)
@@ -262,6 +263,19 @@ class Links(Composite[int]):
         around, budget, rng = self._surroundings, self._budget, self._rng
         link = Link.accept(self._key, session, quic, hello, source, around, budget, rng, now)
         self._adopt_link(link, index, pending_from=source)
+
+    def _make_room(self, peer: NodeId, source: Address, now: float) -> None:
+        """The oldest of a crowd gives way, first of those that have proven nothing.
+
+        To refuse the new ones instead would let a few replayed hellos keep their sender out.
+        """
+        while crowd := self._table.crowd(peer, source):
+            unproven = [number for number in crowd if not self._table[number].is_proven]
+            oldest = (unproven or crowd)[0]
+            self._drop("signal: an exchange that gave way to a newer one")
+            self._table.settled(oldest)
+            self._table[oldest].abandon(now, "it gave way to a newer one")
+            self._touch(oldest)
 
     def _peer_began(self, number: int, link: Link) -> None:
         """The peer of a link that it began is there. When we dial it, the lower node id's dial goes on."""

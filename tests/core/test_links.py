@@ -1,0 +1,115 @@
+"""Hellos by the dozen, given to the links of one node."""
+
+import random
+
+import pytest
+
+from peerway.core.budget import ProbeBudget
+from peerway.core.demux import Kind
+from peerway.core.identity import SecretKey
+from peerway.core.link import LinkClosed
+from peerway.core.link_table import MAX_PENDING, MAX_PENDING_PER_PEER, MAX_PENDING_PER_SOURCE
+from peerway.core.links import LinkEvent, Links
+from peerway.core.machine import RelayAddress, UdpAddress
+from peerway.core.signal.door import Admission
+from peerway.core.signal.message import Body, Signal, build, parse
+from peerway.sim.transport import SimTransports
+
+US = SecretKey(b"\x01" * 32)
+TICKET = b"t" * 16
+RELAY = RelayAddress("http://relay", b"k" * 32)
+
+
+class Bench:
+    def __init__(self):
+        self.rng = random.Random(1)
+        transports = SimTransports(self.rng)
+        self.links = Links(US, Admission(secret=TICKET), ProbeBudget(), self.rng, transports)
+        self.now = 0.0
+
+    def hello(self, sender, number):
+        """The `number`-th hello of a sender, as it would be recorded."""
+        secret = bytes([number]) * 32
+        body = Body(dial=b"dial %d" % number, admission=TICKET)
+        signal = Signal(sender.node_id, US.node_id, secret, b"", 1, body)
+        return build(signal, sender.shared_with(US.node_id.box_public()), self.rng)
+
+    def arrive(self, data, source):
+        self.now += 0.01
+        self.links.receive(Kind.SIGNAL, data, 0, None, source, self.now)
+
+    def answer_of(self, sender):
+        """The last signal that was sent to `sender`."""
+        found = None
+        while (transmit := self.links.poll_transmit()) is not None:
+            for segment in transmit.segments:
+                if segment[0] == 4:
+                    try:
+                        found = parse(segment, sender, sender.shared_with(US.node_id.box_public()))
+                    except ValueError:
+                        continue
+        return found
+
+    def prove(self, sender, answer, number, source):
+        """The sender of hello `number` echoes our secret."""
+        signal = Signal(sender.node_id, US.node_id, bytes([number]) * 32, answer.secret, 2, Body(index=7))
+        self.arrive(build(signal, sender.shared_with(US.node_id.box_public()), self.rng), source)
+
+    def closed(self):
+        out = []
+        while (event := self.links.poll_event()) is not None:
+            if isinstance(event, LinkEvent) and isinstance(event.event, LinkClosed):
+                out.append((event.link, event.event.reason))
+        return out
+
+    @property
+    def pending(self):
+        return list(self.links._table._pending)
+
+
+PEER = SecretKey(b"\x02" * 32)
+
+
+@pytest.mark.parametrize("same_source", [False, True])
+def test_old_hellos_replayed_do_not_keep_their_sender_out(same_source):
+    bench = Bench()
+    for number in range(20):
+        elsewhere = UdpAddress("192.0.2.66", 1 + number)
+        bench.arrive(bench.hello(PEER, number), RELAY if same_source else elsewhere)
+    assert len(bench.pending) == MAX_PENDING_PER_PEER == MAX_PENDING_PER_SOURCE == 8
+    bench.arrive(bench.hello(PEER, 100), RELAY)
+    assert bench.answer_of(PEER).echo == bytes([100]) * 32
+    assert bench.pending == list(range(14, 22))
+    assert bench.closed() == [(number, "it gave way to a newer one") for number in range(1, 14)]
+
+
+def test_who_has_proven_to_be_there_does_not_give_way_to_hellos():
+    bench = Bench()
+    bench.arrive(bench.hello(PEER, 1), RELAY)
+    bench.prove(PEER, bench.answer_of(PEER), 1, RELAY)
+    for number in range(2, 40):
+        bench.arrive(bench.hello(PEER, number), RELAY)
+    assert bench.pending[0] == 1
+    assert len(bench.pending) == MAX_PENDING_PER_PEER
+
+
+def test_a_flood_of_many_senders_does_not_keep_others_out():
+    bench = Bench()
+    for number in range(300):
+        bench.now += 0.1
+        sender = SecretKey(number.to_bytes(32, "big"))
+        bench.arrive(bench.hello(sender, 1), RelayAddress("http://relay", sender.seed))
+        assert len(bench.pending) <= MAX_PENDING
+    bench.arrive(bench.hello(PEER, 1), RELAY)
+    assert bench.answer_of(PEER).echo == bytes([1]) * 32
+    assert len(bench.pending) == MAX_PENDING == 256
+
+
+def test_one_peer_crowds_out_nobody_else():
+    bench = Bench()
+    bench.arrive(bench.hello(PEER, 1), RELAY)
+    bad = SecretKey(b"\x03" * 32)
+    for number in range(100):
+        bench.arrive(bench.hello(bad, number), UdpAddress("192.0.2.66", 1 + number))
+    assert bench.pending[0] == 1
+    assert len(bench.pending) == 1 + MAX_PENDING_PER_PEER
