@@ -6,10 +6,11 @@ import pytest
 
 from peerway.core.budget import ProbeBudget
 from peerway.core.identity import SecretKey
-from peerway.core.machine import UdpAddress
+from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.agent import PathAgent
 from peerway.core.path.candidate import Candidate, CandidateKind, TargetPolicy
 from peerway.core.path.events import CandidateLearned, PathProven, PathSelected
+from peerway.core.path.pair import PairState
 from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
 
 US, THEM = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
@@ -102,6 +103,55 @@ def test_a_path_is_proven_though_copies_of_all_its_probes_were_quicker(overtaken
         bench.agent.handle_timeout(now)
     events = bench.events((PathProven, PathSelected))
     assert [(type(event), event.remote) for event in events] == [(PathProven, PEER), (PathSelected, PEER)]
+
+
+def prove(bench, remote, local, now):
+    """The peer answers from there, and pings."""
+    bench.agent.probe_received(bench.ping(), local, remote, now)
+    for later in (0.01, 0.02, 0.03):
+        bench.agent.handle_timeout(now + later)
+        for pong in bench.answers(remote):
+            bench.agent.probe_received(pong, local, remote, now + later)
+    assert bench.agent._pairs[local, remote].state is PairState.PROVEN
+
+
+def at_relay(number):
+    return RelayAddress("http://relay", bytes([number]) * 32)
+
+
+def test_a_relay_that_lies_about_who_pings_takes_no_place_but_its_own():
+    bench = Bench(candidates=())
+    bench.agent.add_relay(at_relay(0), 0.0)
+    prove(bench, at_relay(0), None, 0.0)
+    for number in range(1, 100):
+        bench.agent.probe_received(bench.ping(), None, at_relay(number), 0.1)
+    assert bench.agent.selected == (None, at_relay(0))
+    assert list(bench.agent._pairs) == [(None, at_relay(0)), (None, at_relay(99))]
+
+
+def test_at_a_relay_the_peer_is_followed_to_its_new_key():
+    bench = Bench(candidates=())
+    for number in range(6):
+        if number:
+            bench.agent._pairs[None, at_relay(number - 1)].lose("the peer connected anew", float(number))
+        prove(bench, at_relay(number), None, float(number))
+    assert bench.agent.selected == (None, at_relay(5))
+
+
+def test_where_one_relay_path_is_proven_no_other_is_believed():
+    bench = Bench(candidates=())
+    bench.agent.add_relay(at_relay(0), 0.0)
+    assert bench.agent.selected == (None, at_relay(0))
+    prove(bench, at_relay(0), None, 0.0)
+    bench.agent.probe_received(bench.ping(), None, at_relay(1), 0.1)
+    bench.agent.verify(0.1)
+    doubted = bench.agent._pairs[None, at_relay(0)]
+    now = 0.1
+    while doubted.state is PairState.PROVEN and now < 2.0:
+        now = bench.agent.poll_deadline().at
+        bench.agent.handle_timeout(now)
+    assert doubted.state is PairState.DOUBTED
+    assert bench.agent.selected == (None, at_relay(0))
 
 
 def test_copies_are_no_sign_of_life():

@@ -1,13 +1,14 @@
 """All paths to one peer: makes pairs of addresses, probes each, and chooses which carries data.
 
-The agent exists from the moment the peer has proven itself by signals. A relay path counts
-as usable at once, because that is how the peer was met; every other path must be proven
-first. While data flows all proven paths are watched; when it has ceased for a while nothing
+The agent exists from the moment the peer has proven itself by signals. Until one is proven a
+relay path counts as usable, because that is how the peer was met; every other path must be
+proven first. While data flows all proven paths are watched; when it has ceased for a while nothing
 is sent at all, and the next data goes by the relay until a path has proven itself again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from peerway.core.budget import ProbeBudget
@@ -27,6 +28,7 @@ from peerway.core.probe.message import Ping, ProbeOpener, ProbeSealer
 
 MAX_PAIRS = 48
 MAX_PEER_REFLEXIVE = 16
+MAX_CLIENTS_PER_RELAY = 2  # the peer has one key there at a time; a relay may say anything
 GATE_S = 1.0  # how long the peer is awaited before pings go out all the same
 BUSY_FOR_S = 2.0  # after the last data, the path in use is watched closely
 IDLE_AFTER_S = 60.0
@@ -120,9 +122,18 @@ class PathAgent(Composite[PathKey]):
     def add_relay(self, relay: RelayAddress, now: float) -> None:
         """The peer can be reached through this relay."""
         key = (None, relay)
-        if key not in self._pairs and len(self._pairs) < MAX_PAIRS:
-            self._add(key, PathKind.RELAY).start(now)
+        if key not in self._pairs:
+            self._make_room_at(relay.url)
+            if len(self._pairs) < MAX_PAIRS:
+                self._add(key, PathKind.RELAY).start(now)
         self._finish(now)
+
+    def _make_room_at(self, url: str) -> None:
+        """Of a relay's clients only the newest stays beside the one that answered last."""
+        keys = [key for key in self._pairs if isinstance(key[1], RelayAddress) and key[1].url == url]
+        keys.sort(key=lambda key: (key == self._selected, self._pairs[key].answered_at or -math.inf))
+        for key in keys[: max(0, len(keys) + 1 - MAX_CLIENTS_PER_RELAY)]:
+            self._remove(key)
 
     def remove_relay(self, url: str, now: float) -> None:
         """The connection to the relay at `url` is gone."""
@@ -391,8 +402,10 @@ class PathAgent(Composite[PathKey]):
         self._watch(now)
 
     def _views(self) -> Iterable[PathView]:
+        relays = [pair for pair in self._pairs.values() if pair.kind is PathKind.RELAY]
+        believed = not any(map(_is_proven, relays))
         for key, pair in self._pairs.items():
-            if _is_proven(pair) or pair.kind is PathKind.RELAY:
+            if _is_proven(pair) or (believed and pair.kind is PathKind.RELAY):
                 yield _view(key, pair)
 
 
