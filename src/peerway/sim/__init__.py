@@ -1,1 +1,50 @@
-"""The simulated internet: the real machines, with addresses, links, NATs and time made up."""
+"""The simulated internet: the real machines, with addresses, links, NATs and time made up.
+
+Here are the words that a scenario is written in. What is done with one stands in modules:
+`run.run` runs it, `outlook.outlook` says how it must end, `shrink.shrink` makes it smaller,
+`diagram.sequence_diagram` draws it, `draw.draw` invents one and `campaign.run_seeds` thousands.
+"""
+
+from peerway.core.nat import Filtering, Mapping, PortAllocation
+from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
+from peerway.sim.link import Bursts, LinkQuality
+from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
+from peerway.sim.scenario import (
+    Action,
+    Dial,
+    HangUp,
+    Partition,
+    Pause,
+    Reboot,
+    Restart,
+    Roam,
+    Scenario,
+    Transfer,
+)
+
+__all__ = [
+    "CORE",
+    "Action",
+    "Bursts",
+    "Dial",
+    "Filtering",
+    "Hairpin",
+    "HangUp",
+    "HostPlan",
+    "InterfacePlan",
+    "InternetPlan",
+    "LinkQuality",
+    "Mapping",
+    "NatBehaviour",
+    "Partition",
+    "Pause",
+    "Pooling",
+    "PortAllocation",
+    "Reboot",
+    "RelayPlan",
+    "Restart",
+    "Roam",
+    "RouterPlan",
+    "Scenario",
+    "Transfer",
+]

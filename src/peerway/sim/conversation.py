@@ -64,6 +64,7 @@ class Conversation:
         self._transports = Qh3Transport if quic else SimTransports(self.world.rng("transports"))
         self.errors: list[str] = []
         self.closures: list[tuple[float, Side, LinkClosed]] = []
+        self._probes_of_the_dead = 0
         self._sent: list[_Sent] = []
         self._relays = tuple(f"http://{relay.name}:{RELAY_PORT}" for relay in internet.plan.relays)
         self._keys = {side: self.world.rng(f"{side}/key").randbytes(32) for side in SIDES}
@@ -88,12 +89,18 @@ class Conversation:
 
     def restart(self, side: Side) -> None:
         """Kill the node of `side` and run it anew: it has the same key and remembers nothing."""
+        self._probes_of_the_dead += self._ends[side].node.machine.budget.spent
         self._ends[side].node.kill()
         self.start(side)
 
     def node(self, side: Side) -> SimNode:
         """The node of `side`."""
         return self._ends[side].node
+
+    @property
+    def probes_sent(self) -> int:
+        """By all nodes there were."""
+        return self._probes_of_the_dead + sum(end.node.machine.budget.spent for end in self._ends.values())
 
     def ticket(self, side: Side) -> Ticket:
         """By which the peer dials `side`."""

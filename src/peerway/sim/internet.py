@@ -20,9 +20,9 @@ class Internet:
     caller to start.
     """
 
-    def __init__(self, plan: InternetPlan, seed: int) -> None:
+    def __init__(self, plan: InternetPlan, seed: int, is_traced: bool = True) -> None:
         self.plan = plan
-        self.world = World(seed)
+        self.world = World(seed, is_traced)
         self.core = Router(self.world, CORE)
         self.routers: dict[str, Router] = {}
         self.hosts: dict[str, Host] = {}

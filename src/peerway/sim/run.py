@@ -30,6 +30,7 @@ from peerway.sim.scenario import (
     Transfer,
     other,
 )
+from peerway.sim.soundness import check
 
 START_S = 3.0  # for relays to be reached and addresses to be gathered
 DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most
@@ -57,7 +58,13 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a scenario went. `expected` is the oracle's word on the beginning."""
+    """How a scenario went.
+
+    What came of the first dial: `outcome` ("direct", "relay" or "failed"), what the oracle `expected`,
+    and the seconds from it to the first byte and until both ends sent directly. `probes_sent` is of
+    both ends; `bytes_ok`: what arrived was what had been sent. `trace` and `digest` are empty
+    unless the run was traced.
+    """
 
     seed: int
     violations: tuple[Violation, ...]
@@ -65,15 +72,17 @@ class Verdict:
     outcome: str
     first_byte_s: float | None
     direct_s: float | None
+    probes_sent: int
+    bytes_ok: bool
     notes: tuple[str, ...]
     virtual_s: float
-    trace: tuple[str, ...]
-    digest: str
+    trace: tuple[str, ...] = ()
+    digest: str = ""
 
 
-def run(scenario: Scenario, *, quic: bool = False) -> Verdict:
+def run(scenario: Scenario, *, quic: bool = False, is_traced: bool = False) -> Verdict:
     """Run it to its end or to the first violation; `quic`: see `Conversation`."""
-    return Run(scenario, quic=quic).to_the_end()
+    return Run(scenario, quic=quic, is_traced=is_traced).to_the_end()
 
 
 class _Stop(Exception):
@@ -81,11 +90,12 @@ class _Stop(Exception):
 
 
 class Run:
-    """One run of one scenario, step by step."""
+    """One run of one scenario, step by step; `UnsoundError` where it cannot be run."""
 
-    def __init__(self, scenario: Scenario, *, quic: bool = False) -> None:
+    def __init__(self, scenario: Scenario, *, quic: bool = False, is_traced: bool = False) -> None:
+        check(scenario)
         self.scenario = scenario
-        self.internet = Internet(scenario.plan, scenario.seed)
+        self.internet = Internet(scenario.plan, scenario.seed, is_traced)
         self.world = self.internet.world
         self.talk = Conversation(self.internet, quic=quic)
         self.violations: list[Violation] = []
@@ -94,6 +104,7 @@ class Run:
         self.direct_s: float | None = None
         self._dialled_at = 0.0
         self._outcome = "failed"
+        self._expected = outlook(scenario.plan, *SIDES)
         self._is_wanted = False
         self._may_end = False
         self._closures_seen = 0
@@ -117,14 +128,15 @@ class Run:
         return Verdict(
             self.scenario.seed,
             tuple(self.violations),
-            outlook(self.scenario.plan, *SIDES),
+            self._expected,
             self._outcome,
             self.first_byte_s,
             self.direct_s,
+            self.talk.probes_sent,
+            not self.talk.errors,
             tuple(self.notes),
             self.world.now,
-            tuple(self.world.trace.lines),
-            self.world.trace_digest(),
+            *((tuple(self.world.trace.lines), self.world.trace_digest()) if self.world.is_traced else ()),
         )
 
     def _record(self, what: str) -> None:
@@ -161,6 +173,8 @@ class Run:
         if self._is_wanted or not relayed(self.internet.plan, *SIDES):
             return
         self._is_wanted = True
+        if self.first_byte_s is None:
+            self._expected = outlook(self.internet.plan, *SIDES)
         self._connect(sides)
         self._settle()
 
@@ -285,8 +299,9 @@ class Run:
             self.world.run_for(CERTAIN_S)
             if expected == "relay" and any(self.talk.is_direct(side) for side in SIDES):
                 self._fail("direct, though the oracle knows no way")
-        self._outcome = "direct" if self._are_direct else "relay"
-        if self.direct_s is None and self._are_direct:
-            self.direct_s = max(self.talk.direct_since(side) for side in SIDES) - self._dialled_at
-        if expected == "guessing" and self._outcome == "direct":
+        if self._outcome == "failed":
+            self._outcome = "direct" if self._are_direct else "relay"
+            if self._are_direct:
+                self.direct_s = max(self.talk.direct_since(side) for side in SIDES) - self._dialled_at
+        if expected == "guessing" and self._are_direct:
             self.notes.append("direct by luck")
