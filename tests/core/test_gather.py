@@ -38,7 +38,7 @@ class Bench:
     def start(self):
         self.gatherer.add_server("stun.test", 3478)
         self.gatherer.set_sockets((SOCKET,), 0.0)
-        self.gatherer.set_interfaces((ETH,), 0.0)
+        self.gatherer.set_interfaces((ETH,), (), 0.0)
         self.drain(0.0)
         self.gatherer.resolved("stun.test", (SERVER.ip, SECOND.ip), 0.0)
 
@@ -114,7 +114,7 @@ def test_junk_interfaces_never_push_out_the_good_ones():
     junk = tuple(InterfaceAddress(f"docker{n}", f"172.{17 + n}.0.1", 16) for n in range(14))
     more = tuple(InterfaceAddress(f"br-{n:04x}", f"10.{n}.0.1", 16) for n in range(14))
     bench.start()
-    bench.gatherer.set_interfaces((*junk, *more, ETH), 1.0)
+    bench.gatherer.set_interfaces((*junk, *more, ETH), (), 1.0)
     bench.drain(1.0)
     candidates = bench.told[-1].candidates
     assert len(candidates) == MAX_CANDIDATES

@@ -42,7 +42,7 @@ def signal(**changes):
         "secret": b"s" * 32,
         "echo": b"",
         "counter": 1,
-        "body": Body(0, True, 9, b"\x08" * 8, b"t" * 16, CANDIDATES_A),
+        "body": Body(0, True, 9, b"\x08" * 8, b"t" * 16, 7, CANDIDATES_A),
     }
     return Signal(**{**fields, **changes})
 
@@ -104,6 +104,7 @@ def sealed(**changes):
         "index": 1,
         "dial": b"",
         "admission": b"",
+        "round": 0,
         "candidates": [],
     }
     content = list({**fields, **changes}.values())
@@ -121,6 +122,7 @@ def sealed(**changes):
         ({"counter": 0}, "out of range"),
         ({"acknowledged": -1}, "out of range"),
         ({"index": 1 << 32}, "out of range"),
+        ({"round": 1 << 32}, "out of range"),
         ({"dial": b"d" * 21}, "too long"),
         ({"admission": b"a" * 33}, "too long"),
         ({"candidates": [(1, "192.0.2.1", 1)] * 17}, "more than 16"),

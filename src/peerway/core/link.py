@@ -11,7 +11,7 @@ from the relay to a direct path changes an address beneath QUIC, never QUIC.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ from peerway.core.machine import (
     Transmit,
     UdpAddress,
 )
-from peerway.core.path.agent import PathAgent, PeerSilent
+from peerway.core.path.agent import PathAgent, PeerSilent, RoundBegun
 from peerway.core.path.choice import PathKey, PathView
 from peerway.core.path.events import (
     LocalCandidates,
@@ -44,6 +44,7 @@ from peerway.core.signal.session import (
     CandidatesAcknowledged,
     CandidatesReceived,
     PeerProven,
+    RoundReceived,
     SignalSession,
     State,
 )
@@ -52,6 +53,7 @@ DIAL_TIMEOUT_S = 20.0
 MAX_EARLY_PROBES = 8
 LINGER_S = 3.0
 ACKNOWLEDGEMENT_SIZE = 200  # bytes that QUIC needs at most to say what arrived
+RESEND_AFTER_S = 0.5  # in a handshake: by then the peer has answered, or never heard us
 RESEND_BATCHES = 2  # what a doubted path may have swallowed last is sent again on the next best
 CODE_UNREACHABLE = 0x10
 
@@ -112,6 +114,7 @@ class Link(Composite[str]):
         self._resend = False
         self._farewell: tuple[PathKey, ...] = ()
         self._last_sent: deque[Transmit] = deque(maxlen=RESEND_BATCHES)
+        self._last_sent_at = 0.0
         self._early_probes: deque[tuple[bytes, UdpAddress | None, Address]] = deque(maxlen=MAX_EARLY_PROBES)
         self._adopt("signal", session)
         self._adopt("quic", quic)
@@ -227,14 +230,17 @@ class Link(Composite[str]):
         self._peer_may_be_ready(now)
         self._settle(now)
 
-    def network_changed(self, now: float) -> None:
-        """The machine's addresses changed: tell the peer where we are and probe again."""
+    def network_changed(self, moved: Collection[int], now: float) -> None:
+        """The machine's addresses changed: tell the peer where we are and probe again.
+
+        In the families `moved` what we send comes from elsewhere now.
+        """
         if self.is_closed:
             return
         self._session.repeat(now)
         self._touch("signal")
         if self._agent is not None:
-            self._agent.restart(now)
+            self._agent.network_changed(moved, now)
             self._touch("path")
         self._settle(now)
 
@@ -330,14 +336,14 @@ class Link(Composite[str]):
             self._send_data(output, self._agent, self._agent.selected, now)
         elif self._agent is None:
             # nothing is proven yet, or all is over: QUIC goes every way the signals go
-            self._remember(output)
+            self._remember(output, now)
             ways = self._farewell or tuple((None, route) for route in self._session.routes)
             self._transmits.extend(Transmit(output.segments, way[1], way[0]) for way in ways)
         else:
             self._drop("quic: no path")
 
     def _send_data(self, output: Transmit, agent: PathAgent, path: PathKey, now: float) -> None:
-        self._remember(output)
+        self._remember(output, now)
         for way in (path,) if agent.companion is None else (path, agent.companion):
             self._transmits.append(Transmit(output.segments, way[1], way[0]))
             self._data_moved(agent.data_sent(way, len(output.segments), now))
@@ -363,6 +369,9 @@ class Link(Composite[str]):
             self._start_agent(event, now)
         elif isinstance(event, CandidatesReceived) and self._agent is not None:
             self._agent.set_candidates(event.candidates, now)
+            self._touch("path")
+        elif isinstance(event, RoundReceived) and self._agent is not None:
+            self._agent.join_round(event.number, now)
             self._touch("path")
         elif isinstance(event, CandidatesAcknowledged):
             self._peer_may_be_ready(now)
@@ -396,7 +405,11 @@ class Link(Composite[str]):
 
     def _path_event(self, event: Event, now: float) -> None:
         self._events.append(event)
-        if isinstance(event, PathDoubted | PathLost):
+        if isinstance(event, RoundBegun):
+            self._session.set_round(event.number, now)
+            self._touch("signal")
+            self._events.append(GatherWanted())
+        elif isinstance(event, PathDoubted | PathLost):
             self._resend |= event.remote == self._selected_remote
             if isinstance(event, PathLost):
                 self._session.repeat(now)
@@ -411,7 +424,8 @@ class Link(Composite[str]):
 
     def _switched(self, event: PathSelected, now: float) -> None:
         # a handshake that met no path yet would wait for QUIC's back-off, which may be long by now
-        resend = self._resend or not self.is_established
+        waits = not self.is_established and now - self._last_sent_at >= RESEND_AFTER_S
+        resend = self._resend or waits
         if resend and event.kind is not None and self._agent and self._agent.selected:
             self._send_again([self._agent.selected])
         self._resend = False
@@ -420,10 +434,11 @@ class Link(Composite[str]):
             self._quic.path_switched(now)
             self._touch("quic")
 
-    def _remember(self, sent: Transmit) -> None:
+    def _remember(self, sent: Transmit, now: float) -> None:
         # in a handshake mere acknowledgements must not push out what the peer waits for
         if self.is_established or len(sent.segments[0]) > ACKNOWLEDGEMENT_SIZE:
             self._last_sent.append(sent)
+            self._last_sent_at = now
 
     def _send_again(self, ways: list[PathKey]) -> None:
         """What was sent last, by other ways: QUIC drops what has arrived already."""

@@ -7,7 +7,7 @@ of the lower node id goes on, and a peer's newest proven connection takes the pl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,6 +37,7 @@ from peerway.core.signal.session import SignalSession
 from peerway.core.ticket import Ticket
 
 CODE_SUPERSEDED = 0x11
+MAX_SPENT_SECRETS = 1024  # of exchanges that are over; the oldest is forgotten
 
 Result = TypeVar("Result")
 
@@ -84,6 +85,7 @@ class Links(Composite[int]):
         self._door = Door(key, admission)
         self._table = LinkTable(rng)
         self._unread: dict[int, Link] = {}
+        self._spent: dict[tuple[NodeId, bytes], None] = {}
         self._surroundings = Surroundings()
 
     def __len__(self) -> int:
@@ -133,9 +135,9 @@ class Links(Composite[int]):
         self._surroundings = surroundings
         self._each(lambda link: link.surroundings_changed(surroundings, now), now)
 
-    def network_changed(self, now: float) -> None:
-        """The machine's addresses or routes changed."""
-        self._each(lambda link: link.network_changed(now), now)
+    def network_changed(self, moved: Collection[int], now: float) -> None:
+        """The machine's addresses or routes changed; in the families `moved` it sends from elsewhere."""
+        self._each(lambda link: link.network_changed(moved, now), now)
 
     def relay_up(self, url: str, now: float) -> None:
         """A relay stands again."""
@@ -244,6 +246,8 @@ class Links(Composite[int]):
 
         When we dial the same node and have the lower node id, it is ours that goes on.
         """
+        if (hello.sender, hello.secret) in self._spent:
+            raise WireError("signal: hello of an exchange that is over")
         dial = next((number for number, link in known if link.dialled and not link.is_established), None)
         if dial is not None and self._key.node_id < hello.sender:
             self._table[dial].learn_route(source, now)
@@ -306,6 +310,7 @@ class Links(Composite[int]):
             if isinstance(event, LinkClosed):
                 self._table.settled(number)
                 self._unread[number] = link
+                self._spend(link)
 
     def _established(self, number: int, link: Link, now: float) -> None:
         """The peer's newest proven connection takes the place of older ones and of our own dials."""
@@ -330,6 +335,12 @@ class Links(Composite[int]):
 
     def _new_session(self, peer: NodeId, index: int) -> SignalSession:
         return SignalSession(self._key, peer, self._door.shared_with(peer), index, self._rng)
+
+    def _spend(self, link: Link) -> None:
+        # a hello that took a slow way, or that somebody repeats, begins nothing any more
+        self._spent[link.peer, link.peer_secret] = None
+        if len(self._spent) > MAX_SPENT_SECRETS:
+            del self._spent[next(iter(self._spent))]
 
     def _remove_link(self, number: int) -> None:
         self._table.remove(number)

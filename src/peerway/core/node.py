@@ -80,11 +80,11 @@ class NodeMachine(Composite[str]):
 
     def interfaces_changed(self, addresses: tuple[InterfaceAddress, ...], now: float) -> None:
         """The machine's addresses are these now."""
-        self._survey.interfaces_changed(addresses, now)
-        self._relays.retry_all(now)
+        moved = self._survey.interfaces_changed(addresses, now)
+        self._relays.network_changed(now, moved=bool(moved))
         self._touch(_RELAYS)
         self._survey_called(now)
-        self._links.network_changed(now)
+        self._links.network_changed(moved, now)
         self._touch(_LINKS)
         self._settle(now)
 

@@ -11,6 +11,7 @@ from peerway.sim.route import StreamRoute, find_route
 from peerway.sim.stream import BROKEN_AFTER_S, stream_pair
 from peerway.sim.world import World
 
+SYN_SENT_S = (0.0, 1.0, 3.0, 7.0)  # RFC 6298: a second, then twice as long, until `BROKEN_AFTER_S`
 ATTEMPT_DELAY_S = 0.25  # RFC 8305 section 5: the next address is tried though this one is silent
 
 
@@ -56,7 +57,9 @@ def open_stream(world: World, interfaces: Interfaces, stream: str, url: str, dri
     wait = 0.0 if ips == (target.host,) else RESOLVE_S
     attempt = Attempt(driver, stream)
     driver.streams[stream] = attempt
-    world.after(wait, _connect, world, interfaces, attempt, ips, target.port)
+    for wait_more in SYN_SENT_S:
+        world.after(wait + wait_more, _connect, world, interfaces, attempt, ips, target.port)
+    world.after(wait + BROKEN_AFTER_S, attempt.fail, "timed out")
 
 
 def _connect(world: World, interfaces: Interfaces, attempt: Attempt, ips: tuple[str, ...], port: int) -> None:
@@ -76,7 +79,6 @@ def _connect(world: World, interfaces: Interfaces, attempt: Attempt, ips: tuple[
             world.after(wait, _shake_hands, world, attempt, route, port)
             return
         wait += ATTEMPT_DELAY_S
-    world.after(BROKEN_AFTER_S, attempt.fail, "timed out")
 
 
 def _find_open(way: Exit, ip: str) -> StreamRoute | None:
@@ -94,7 +96,6 @@ def _shake_hands(world: World, attempt: Attempt, route: StreamRoute, port: int) 
         return
     there, back = route.delay(outwards=True), route.delay(outwards=False)
     if there is None or back is None:
-        world.after(BROKEN_AFTER_S, attempt.fail, "timed out")
         return
     far = route.end
     assert isinstance(far, Listening)

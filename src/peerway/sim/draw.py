@@ -128,6 +128,8 @@ def _draw_nat(rng: random.Random) -> NatBehaviour:
         hairpin=Hairpin.EXTERNAL_SOURCE if rng.random() < 0.3 else Hairpin.NONE,
         input_open=rng.random() < 0.3,
     )
+    if nat.input_open:  # what Linux does, and then with Linux's timeouts
+        nat = replace(nat, idle_s=30.0, stream_idle_s=rng.choice((None, 120.0)))
     return _draw_oddity(rng, nat) if rng.random() < 0.3 else nat
 
 

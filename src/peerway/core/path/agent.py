@@ -9,7 +9,8 @@ is sent at all, and the next data goes by the relay until a path has proven itse
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 
 from peerway.core.budget import ProbeBudget
 from peerway.core.machine import Address, Composite, Event, RelayAddress, Rng, UdpAddress, WireError
@@ -20,16 +21,21 @@ from peerway.core.path.events import (
     CandidateRefused,
     PathEvent,
     PathKind,
+    PathLost,
     PathReinforced,
     PathSelected,
 )
 from peerway.core.path.pair import Pair, PairState
+from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.probe.message import Ping, ProbeOpener, ProbeSealer
 
 MAX_PAIRS = 48
 MAX_PEER_REFLEXIVE = 16
 MAX_CLIENTS_PER_RELAY = 2  # the peer has one key there at a time; a relay may say anything
 GATE_S = 1.0  # how long the peer is awaited before pings go out all the same
+ROUND_GATE_S = 4.0  # the same in later rounds: after our address changed the relay must be reached anew
+ROUND_EVERY_S = 55.0  # 13 s of pings, and longer than the 30 s in which Linux forgets a stranger's packet
+STALE_S = 10.0  # the shortest time after which NATs are known to forget a quiet mapping
 BUSY_FOR_S = 2.0  # after the last data, the path in use is watched closely
 IDLE_AFTER_S = 60.0
 WATCH_BUSY_S = 0.2
@@ -37,6 +43,16 @@ WATCH_QUIET_S = 5.0
 RECONSIDER_S = 1.0
 REINFORCE_ABOVE_LOSS, REINFORCE_BELOW_LOSS = 0.2, 0.1  # of probes, there or back
 SILENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class RoundBegun(PathEvent):
+    """All that is not proven is probed again; the peer is to be told, so that it does the same."""
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"probing again, round {self.number}"
 
 
 class PeerSilent(PathEvent):
@@ -69,6 +85,7 @@ class PathAgent(Composite[PathKey]):
         self._candidates: tuple[Candidate, ...] = ()
         self._reflexive: list[Candidate] = []
         self._peer_ready = False
+        self._round = 0
         self._selected: PathKey | None = None
         self._selected_at = now
         self._companion: PathKey | None = None
@@ -80,6 +97,7 @@ class PathAgent(Composite[PathKey]):
         self._reconsidered_at = now
         self._timers.set("pace", now + BUSY_FOR_S, "path: still busy?")
         self._timers.set("silence", now + SILENCE_S, "path: is the peer there?")
+        self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
 
     # --- what is known of the addresses
 
@@ -108,6 +126,12 @@ class PathAgent(Composite[PathKey]):
         if not self._peer_ready and "gate" not in self._timers:
             self._timers.set("gate", now + GATE_S, "path: the peer did not say it is ready")
         self._finish(now)
+
+    def join_round(self, number: int, now: float) -> None:
+        """The peer has begun this round of probing; an old one changes nothing."""
+        if number > self._round:
+            self._begin_round(number, now)
+            self._finish(now)
 
     def peer_ready(self, now: float) -> None:
         """The peer has sent towards our addresses: its firewalls are open, pings may go."""
@@ -142,14 +166,16 @@ class PathAgent(Composite[PathKey]):
                 self._remove(key)
         self._finish(now)
 
-    def restart(self, now: float) -> None:
-        """The network changed: whatever is not proven is probed again from the start."""
+    def network_changed(self, moved: Collection[int], now: float) -> None:
+        """Our addresses changed: whatever is not proven is probed again from the start.
+
+        In the families `moved` nothing that was proven is so any more.
+        """
         for key, pair in self._pairs.items():
-            if not _is_proven(pair):
-                pair.open(now)
-                if self._peer_ready:
-                    pair.start(now)
+            if key[0] is not None and sends_elsewhere(key[0], moved):
+                pair.forget("our address changed")
                 self._touch(key)
+        self._begin_round(self._round + 1, now)
         self._finish(now)
 
     def verify(self, now: float) -> None:
@@ -254,12 +280,7 @@ class PathAgent(Composite[PathKey]):
                 if len(self._pairs) >= MAX_PAIRS:
                     self._drop("path: too many pairs")
                     return
-                pair = self._add(key, self._kind_of(candidate.address))
-                if self._peer_ready or pair.kind is PathKind.LAN:
-                    pair.open(now)
-                    pair.start(now)
-                else:
-                    pair.open(now)
+                self._start_or_open(self._add(key, self._kind_of(candidate.address)), now)
 
     def _kind_of(self, remote: UdpAddress) -> PathKind:
         return PathKind.LAN if self._policy.is_lan(remote) else PathKind.DIRECT
@@ -308,13 +329,44 @@ class PathAgent(Composite[PathKey]):
             return False
         self._busy = True
         if not self._in_use:
-            self._in_use = True
-            self._heard_at = now
-            self._timers.set("silence", now + SILENCE_S, "path: is the peer there?")
+            self._wake(now)
         self._timers.set("pace", now + BUSY_FOR_S, "path: still busy?")
         self._watch(now)
         self._finish(now)
         return True
+
+    def _wake(self, now: float) -> None:
+        """Somebody uses the connection again: what was proven long ago must be proven anew."""
+        self._in_use = True
+        self._heard_at = now
+        self._timers.set("silence", now + SILENCE_S, "path: is the peer there?")
+        for key, pair in self._pairs.items():
+            if isinstance(key[1], UdpAddress) and now - (pair.answered_at or 0.0) > STALE_S:
+                pair.forget(f"nothing was sent on it for {now - (pair.answered_at or 0.0):.0f} s")
+                self._touch(key)
+        self._begin_round(self._round + 1, now)
+
+    def _begin_round(self, number: int, now: float) -> None:
+        """Probe all that is not proven as in the beginning: openers first, and pings once the peer
+        has sent its own.
+
+        By then our routers have forgotten what pings that came too early left there.
+        """
+        self._round = number
+        self._peer_ready = False
+        for key, pair in self._pairs.items():
+            if isinstance(key[1], UdpAddress) and not _is_proven(pair):
+                pair.forget("another round")
+                self._start_or_open(pair, now)
+                self._touch(key)
+        self._timers.set("gate", now + ROUND_GATE_S, "path: the peer did not say it is ready")
+        self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
+        self._events.append(RoundBegun(number))
+
+    def _start_or_open(self, pair: Pair, now: float) -> None:
+        pair.open(now)
+        if self._peer_ready or pair.kind is PathKind.LAN:
+            pair.start(now)
 
     def _watch(self, now: float) -> None:
         for key, pair in self._pairs.items():
@@ -330,12 +382,20 @@ class PathAgent(Composite[PathKey]):
             self.peer_ready(now)
         elif name == "pace":
             self._pace(now)
+        elif name == "round" and self._in_use:
+            self._next_round(now)
         elif name == "silence" and self._in_use:
             if now >= self._heard_at + SILENCE_S:
                 self._events.append(PeerSilent())
             else:
                 self._timers.set("silence", self._heard_at + SILENCE_S, "path: is the peer there?")
         self._dirty = True
+
+    def _next_round(self, now: float) -> None:
+        if all(_is_proven(pair) for pair in self._pairs.values()):
+            self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
+        else:
+            self._begin_round(self._round + 1, now)
 
     def _pace(self, now: float) -> None:
         if now < self._last_data + BUSY_FOR_S:
@@ -357,6 +417,8 @@ class PathAgent(Composite[PathKey]):
     def _child_event(self, key: PathKey, event: Event, now: float) -> None:
         self._dirty = True
         self._events.append(event)
+        if isinstance(event, PathLost):
+            self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
 
     def _finish(self, now: float) -> None:
         self._settle(now)

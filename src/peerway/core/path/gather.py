@@ -7,11 +7,13 @@ stays a candidate until it answers again with something else, or all have failed
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
 from peerway.core.machine import Composite, Datagram, Event, InterfaceAddress, Resolve, Rng, UdpAddress
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
+from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, QueryFailed, StunClient
 
 FRESH_S = 20.0  # shorter than the 30 s after which NATs forget a quiet mapping
@@ -120,8 +122,14 @@ class Gatherer(Composite[str]):
         self._mapped = {key: mapped for key, mapped in self._mapped.items() if key[0] in sockets}
         self._ask(now, only_new=True)
 
-    def set_interfaces(self, interfaces: tuple[InterfaceAddress, ...], now: float) -> None:
-        """Our interfaces' addresses. When they change, what servers saw may have changed too."""
+    def set_interfaces(
+        self, interfaces: tuple[InterfaceAddress, ...], moved: Collection[int], now: float
+    ) -> None:
+        """Our interfaces' addresses. When they change, what servers saw may have changed too.
+
+        What they saw of sockets that send by the favoured route is void in the families `moved`.
+        """
+        self._mapped = {k: seen for k, seen in self._mapped.items() if not sends_elsewhere(k[0], moved)}
         if interfaces == self._interfaces:
             return
         self._interfaces = interfaces

@@ -3,7 +3,7 @@
     CLOSED    nothing but a first ping of low TTL may go: it opens our own NAT without
               reaching theirs, where a stranger's packet could leave a trace that spoils
               our later one
-    PROBING   pings go by a schedule; the path may or may not work
+    PROBING   pings go by a schedule, which ends; the path may or may not work
     PROVEN    a full-size ping of ours was answered and a ping of theirs arrived
     DOUBTED   was proven, and expected answers stay out
 
@@ -47,7 +47,6 @@ PATIENCE_FLOOR_S = 0.1
 PATIENCE_UNKNOWN_S = 1.0
 PATIENCE_CAP_S = 3.0
 RTT_WINDOW_S = 15.0
-STALE_S = 10.0  # the shortest time after which NATs are known to forget a quiet mapping
 CHANCE_OF_FALSE_DOUBT = 0.001
 DOUBT_MISSES_MIN, DOUBT_MISSES_MAX = 3, 30
 LOST_MISSES_MIN = 20  # data has moved at the doubt already: giving the path up is in no hurry
@@ -56,8 +55,8 @@ LOSS_INITIAL, LOSS_FLOOR = 0.02, 0.005
 MAX_OUTSTANDING = 16
 BLACK_HOLE_DATAGRAMS = 16  # sent, and none of them arrived, while pings did
 TRIGGERED_GAP_S = 0.04  # between pings that theirs give rise to
-_SCHEDULE = ((0.05, 4), (0.1, 4), (0.2, 6), (0.4, 4), (1.0, 12), (5.0, 12))
-_SCHEDULE_FOR_EVER_S = 30.0
+RELAY_RETRY_S = 5.0  # a relay is waited for; an address is left alone until the next round
+_SCHEDULE = ((0.05, 4), (0.1, 4), (0.2, 6), (0.4, 4), (1.0, 10))
 
 
 class PairState(Enum):
@@ -77,13 +76,13 @@ class _Outstanding:
     asked_for: bool = False
 
 
-def probe_delay(sent: int) -> float:
-    """Seconds between the `sent`-th unanswered ping and the next: quick at first, then patient."""
+def probe_delay(sent: int) -> float | None:
+    """Seconds between the `sent`-th unanswered ping and the next, None after the last: 13 s in all."""
     for delay, times in _SCHEDULE:
         if sent < times:
             return delay
         sent -= times
-    return _SCHEDULE_FOR_EVER_S
+    return None
 
 
 class RoundTrip:
@@ -190,18 +189,13 @@ class Pair(Leaf):
         self._carries_data = carries_data
         if interval == self._interval:
             return
-        was_idle = self._interval is None
         self._interval = interval
         if interval is None:
             self._timers.cancel("ping")
             self._timers.cancel("overdue")
             self._outstanding.clear()
         elif self.state in (PairState.PROVEN, PairState.DOUBTED):
-            if was_idle and self.state is PairState.PROVEN and now - (self.answered_at or 0.0) > STALE_S:
-                self._doubt(f"nothing was sent on it for {now - (self.answered_at or 0.0):.0f} s")
             self._timers.set("ping", now, "watch: interval changed")
-        elif self.state is PairState.PROBING and "ping" not in self._timers:
-            self.start(now)
 
     def ping(self, now: float) -> None:
         """Ping once because somebody asks; `PingAnswered` tells."""
@@ -209,16 +203,21 @@ class Pair(Leaf):
 
     def lose(self, reason: str, now: float) -> None:
         """The path is gone; probe it from the beginning."""
+        self.forget(reason)
+        self.start(now)
+
+    def forget(self, reason: str) -> None:
+        """All that is known of the path is void, and nothing is sent on it."""
         was_proven = self.state in (PairState.PROVEN, PairState.DOUBTED)
-        self.state = PairState.PROBING
+        self.state = PairState.CLOSED
         self.has_failed = True
         self._answered = self._answered_full = self._heard = self._data_confirmed = False
         self._misses = self._in_a_row = 0
         self._outstanding.clear()
         self._timers.cancel("overdue")
+        self._timers.cancel("ping")
         if was_proven:
             self._events.append(PathLost(self.remote, reason))
-        self.start(now)
 
     def data_sent(self, datagrams: int) -> None:
         """So many datagrams of data went out on this path."""
@@ -234,7 +233,7 @@ class Pair(Leaf):
         pong = Pong(ping.token, self.data_received, observed_address(self.remote))
         self._transmits.append(Transmit((self._sealer.seal(pong)[1],), self.remote, self.local))
         self._heard = True
-        if self.state is PairState.CLOSED:
+        if self.state is PairState.CLOSED or (self.state is PairState.PROBING and "ping" not in self._timers):
             self.start(now)
         elif self.state is PairState.PROBING and now - self._sent_at >= TRIGGERED_GAP_S:
             self._timers.set("ping", now, "probe: theirs arrived")
@@ -327,8 +326,12 @@ class Pair(Leaf):
             return
         # padding goes only to those who answered: nobody else gets large packets from us
         self._transmit(FULL_SIZE if self._answered else 0, now)
+        delay = probe_delay(self._sent)
         self._sent += 1
-        self._timers.set("ping", now + probe_delay(self._sent - 1), "probe: schedule")
+        if delay is None and self.kind is PathKind.RELAY:
+            delay = RELAY_RETRY_S
+        if delay is not None:
+            self._timers.set("ping", now + delay, "probe: schedule")
 
     def _transmit(self, size: int, now: float, ttl: int | None = None) -> _Outstanding:
         """Ping, with padding up to `size` if that is more than the least."""

@@ -19,7 +19,7 @@ from peerway.core.machine import (
 )
 from peerway.core.path.candidate import Candidate, TargetPolicy, networks_of
 from peerway.core.path.gather import CandidatesChanged, Gatherer, MappingVerdict
-from peerway.core.path.uplinks import Uplinks
+from peerway.core.path.uplinks import Uplinks, families_moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class Survey(Composite[str]):
     def __init__(self, rng: Rng, stun: tuple[tuple[str, int], ...], static: tuple[UdpAddress, ...]) -> None:
         super().__init__()
         self.surroundings = Surroundings()
+        self._interfaces: tuple[InterfaceAddress, ...] = ()
         self._first_sockets: tuple[UdpAddress, ...] = ()
         self._uplinks = Uplinks()
         self._gatherer = Gatherer(rng, static)
@@ -73,15 +74,21 @@ class Survey(Composite[str]):
         self._change(replace(self.surroundings, policy=policy))
         self._finish(now)
 
-    def interfaces_changed(self, addresses: tuple[InterfaceAddress, ...], now: float) -> None:
-        """The machine's addresses are these now; what servers saw may be out of date."""
+    def interfaces_changed(self, addresses: tuple[InterfaceAddress, ...], now: float) -> tuple[int, ...]:
+        """The machine's addresses are these now; what servers saw may be out of date.
+
+        The families, 4 and 6, in which the system sends from elsewhere than it did: there it surely is.
+        """
+        moved = families_moved(self._interfaces, addresses)
+        self._interfaces = addresses
         self._events.extend(self._uplinks.interfaces_changed(addresses))
         self._set_sockets(now)
         policy = replace(self.surroundings.policy, networks=networks_of(addresses))
         self._change(replace(self.surroundings, policy=policy))
-        self._gatherer.set_interfaces(addresses, now)
+        self._gatherer.set_interfaces(addresses, moved, now)
         self._gatherer.refresh(now, force=True)
         self._finish(now)
+        return moved
 
     def socket_opened(self, interface: str, local: UdpAddress, now: float) -> None:
         """A socket that `OpenSocket` asked for."""

@@ -8,10 +8,12 @@ are probed, compared and fallen back to like any other.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 
 from peerway.core.machine import CloseSocket, InterfaceAddress, OpenSocket, UdpAddress
 
 MAX_FURTHER_UPLINKS = 3  # each family
+_FOLLOWS_ROUTES = {4: "0.0.0.0", 6: "::"}
 
 
 class Uplinks:
@@ -49,6 +51,40 @@ class Uplinks:
         self._wanted.pop((interface, ip), None)
 
 
+def families_moved(
+    before: tuple[InterfaceAddress, ...], now: tuple[InterfaceAddress, ...]
+) -> tuple[int, ...]:
+    """The families, 4 and 6, in which the system does not send from where it did any more."""
+    return tuple(version for version in (4, 6) if _has_moved(_of(before, version), _of(now, version)))
+
+
+def sends_elsewhere(socket: UdpAddress, moved: Collection[int]) -> bool:
+    """Whether what `socket` sends comes from another address, now that these families have moved."""
+    return socket.ip in [_FOLLOWS_ROUTES[version] for version in moved]
+
+
+def _has_moved(before: list[InterfaceAddress], now: list[InterfaceAddress]) -> bool:
+    old, new = _favourite(before), _favourite(now)
+    if old is not None and new is not None:
+        return old != new
+    # no default route tells which it was: another has taken the place of one that is gone, or none has
+    is_gone = any(address not in now for address in before)
+    return is_gone and (not now or any(address not in before for address in now))
+
+
+def _favourite(addresses: list[InterfaceAddress]) -> InterfaceAddress | None:
+    ranked = [(address.metric, address) for address in addresses if address.metric is not None]
+    return min(ranked)[1] if ranked else None
+
+
+def _of(addresses: tuple[InterfaceAddress, ...], version: int) -> list[InterfaceAddress]:
+    return [address for address in addresses if _version(address) == version]
+
+
+def _version(address: InterfaceAddress) -> int:
+    return ipaddress.ip_address(address.ip).version
+
+
 def further_uplinks(addresses: tuple[InterfaceAddress, ...]) -> list[tuple[str, str]]:
     """Interface and address of every way out but the favourite, best first, in each family."""
     found: list[tuple[str, str]] = []
@@ -56,7 +92,7 @@ def further_uplinks(addresses: tuple[InterfaceAddress, ...]) -> list[tuple[str, 
         ranked = sorted(
             (address.metric, address)
             for address in addresses
-            if address.metric is not None and ipaddress.ip_address(address.ip).version == version
+            if address.metric is not None and _version(address) == version
         )
         first_of_each = {address.interface: address for _, address in reversed(ranked)}
         in_order = dict.fromkeys(address.interface for _, address in ranked)

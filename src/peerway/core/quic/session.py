@@ -123,9 +123,13 @@ class QuicSession(Leaf):
         self._handle_events()
 
     def path_switched(self, now: float) -> None:
-        """Packets take another path from now on: ends a back-off the old one caused."""
+        """Packets take another path from now on: ends a back-off the old one caused.
+
+        Where nothing is under way nothing is sent: it would count as use of the connection.
+        """
         self._at(now)
-        self._transport.ping()
+        if self._transport.deadline() is not None:
+            self._transport.ping()
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End the session at once; what is still under way may be lost. `code` is below 2**32."""

@@ -41,10 +41,13 @@ class RelayConnections(Composite[str]):
             return lambda: self._home_key
         return lambda: self._rng.randbytes(32)
 
-    def retry_all(self, now: float) -> None:
-        """The network changed: whatever is down is tried again at once."""
+    def network_changed(self, now: float, *, moved: bool) -> None:
+        """Whatever is down is tried again at once; what stands, too, when we send from elsewhere now."""
         for url, keeper in self._keepers.items():
-            keeper.retry(now)
+            if moved:
+                keeper.reconnect(now)
+            else:
+                keeper.retry(now)
             self._touch(url)
         self._settle(now)
 

@@ -96,12 +96,22 @@ class RelayKeeper(Composite[str]):
             self._connect(now)
         elif not self.is_up and now - self._attempted_at >= STALLED_AFTER_S:
             # begun while the network was away, it would go on waiting for seconds after its return
-            self._events.append(CloseStream(self._stream))
-            self._release(self._stream)
-            self._connect(now)
+            self.reconnect(now)
         else:
             self._client.check(now)
             self._touch(self._stream)
+        self._settle(now)
+
+    def reconnect(self, now: float) -> None:
+        """Connect anew at once: what stands, or is being tried, was begun from an address we left."""
+        if self._client is not None:
+            self._events.append(CloseStream(self._stream))
+            self._release(self._stream)
+        if self.is_up:
+            self.is_up = False
+            self._events.append(RelayDown(self.url, "this machine's address changed", 0.0))
+        self._timers.cancel("retry")
+        self._connect(now)
         self._settle(now)
 
     def owns(self, stream: str) -> bool:

@@ -32,6 +32,7 @@ class Body:
     that it has begun to send towards the candidates named there. `index` is where probes
     for the sender go. `dial` is the original destination connection id of the sender's QUIC
     dial, empty when it does not dial. `admission` is a ticket's secret, or empty.
+    `round` is the number of the sender's latest round of probing.
     """
 
     acknowledged: int = 0
@@ -39,6 +40,7 @@ class Body:
     index: int = 0
     dial: bytes = b""
     admission: bytes = b""
+    round: int = 0
     candidates: tuple[Candidate, ...] = ()
 
 
@@ -66,6 +68,7 @@ class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     index: int
     dial: bytes
     admission: bytes
+    round: int
     candidates: list[tuple[int, str, int]]
 
 
@@ -90,6 +93,7 @@ def build(signal: Signal, shared: bytes, rng: Rng) -> bytes:
         body.index,
         body.dial,
         body.admission,
+        body.round,
         [(int(c.kind), c.address.ip, c.address.port) for c in body.candidates],
     )
     nonce = rng.randbytes(NONCE_SIZE)
@@ -117,7 +121,9 @@ def parse(data: bytes, key: SecretKey, shared: bytes) -> Signal:
         raise WireError("signal: sealed by another sender or for another receiver")
     if len(wire.secret) != SECRET_SIZE or len(wire.echo) not in (0, SECRET_SIZE):
         raise WireError("signal: a secret of the wrong length")
-    if not (0 < wire.counter < _U64 and 0 <= wire.acknowledged < _U64 and 0 <= wire.index < _U32):
+    if not (0 < wire.counter < _U64 and 0 <= wire.acknowledged < _U64):
+        raise WireError("signal: a counter out of range")
+    if not (0 <= wire.index < _U32 and 0 <= wire.round < _U32):
         raise WireError("signal: a number out of range")
     if len(wire.dial) > MAX_CONNECTION_ID or len(wire.admission) > SECRET_SIZE:
         raise WireError("signal: a field too long")
@@ -127,6 +133,7 @@ def parse(data: bytes, key: SecretKey, shared: bytes) -> Signal:
         wire.index,
         wire.dial,
         wire.admission,
+        wire.round,
         _candidates(wire.candidates),
     )
     return Signal(sender, key.node_id, wire.secret, wire.echo, wire.counter, body)

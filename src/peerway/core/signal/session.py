@@ -53,6 +53,13 @@ class CandidatesReceived(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RoundReceived(Event):
+    """The peer has begun a round of probing; it is later than any we knew of."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class CandidatesAcknowledged(Event):
     """The peer knows our candidates as they are now, and has begun to send towards them."""
 
@@ -82,6 +89,7 @@ class SignalSession(Leaf):
         self._content_counter = 0
         self._peer_counter = 0
         self._peer_acknowledged = 0
+        self._peer_round = 0
         self._acknowledged_content = 0
         self._peer_candidates: tuple[Candidate, ...] | None = None
         self._repeat_after = RETRANSMIT_FIRST_S
@@ -129,6 +137,11 @@ class SignalSession(Leaf):
         self._body = replace(self._body, candidates=candidates)
         if self._counter:
             self._say(now)
+
+    def set_round(self, number: int, now: float) -> None:
+        """Tell the peer that we have begun this round of probing."""
+        self._body = replace(self._body, round=number)
+        self._say(now)
 
     def repeat(self, now: float) -> None:
         """Say it all again: the way to the peer may have changed, or the peer forgot us."""
@@ -180,6 +193,9 @@ class SignalSession(Leaf):
         if body.candidates != self._peer_candidates:
             self._peer_candidates = body.candidates
             self._events.append(CandidatesReceived(body.candidates))
+        if body.round > self._peer_round:
+            self._peer_round = body.round
+            self._events.append(RoundReceived(body.round))
         self._peer_acknowledged = max(self._peer_acknowledged, body.acknowledged)
         if not self._unacknowledged:
             self._timers.cancel("repeat")
