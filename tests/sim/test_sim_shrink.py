@@ -139,7 +139,7 @@ def test_a_symptom_is_the_first_violation_without_its_numbers():
 def test_a_real_bug_is_shrunk_to_what_it_takes(monkeypatch):
     # probing that tires: what is cut off for long is not tried again
     monkeypatch.setattr("peerway.core.path.pair._SCHEDULE", ((0.05, 4), (0.1, 4)))
-    monkeypatch.setattr("peerway.core.path.pair._SCHEDULE_FOR_EVER_S", 1000.0)
+    monkeypatch.setattr("peerway.core.path.agent.ROUND_EVERY_S", 1000.0)
     actions = (Dial("both"), Transfer("left", 5000), Pause(5.0), Partition("carrier", 15.0), HangUp("right"))
     scenario = replace(BIG, actions=actions)
     wanted = symptom(run(scenario))
