@@ -14,11 +14,9 @@ OUTSIDE_ONE, OUTSIDE_OTHER = UdpAddress("198.51.100.1", 6001), UdpAddress("198.5
 
 @pytest.fixture
 def probe():
-    ends = [
-        Answer(mapped, local, 0.02, None, 1.0)
-        for mapped, local in ((OUTSIDE_ONE, ONE), (OUTSIDE_OTHER, OTHER))
-    ]
-    return HairpinProbe(*ends, random.Random(1), 1.0)
+    one = Answer(OUTSIDE_ONE, ONE, 0.02, None, 1.0)
+    other = Answer(OUTSIDE_OTHER, OTHER, 0.02, None, 1.0)
+    return HairpinProbe(one, other, random.Random(1), 1.0)
 
 
 def sent(probe):

@@ -15,7 +15,10 @@ def answer(ip="198.51.100.1"):
     return Answer(UdpAddress(ip, 6000), LOCAL, 0.02, None, 1.0)
 
 
-def tried(*, alive=(), dead=(), control=answer, waking=Silence("no answer")):
+SILENCE = Silence("no answer")
+
+
+def tried(*, alive=(), dead=(), control=answer, waking=SILENCE):
     """What is known once these ages were tried."""
     known = Knowledge(Question(stun=((SERVER.ip, SERVER.port),)))
     for age in (*alive, *dead):
@@ -74,7 +77,7 @@ def test_a_mapping_that_always_lived_has_no_upper_bound():
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"control": lambda: Silence("no answer")},  # the server itself is gone
+        {"control": lambda: SILENCE},  # the server itself is gone
         {"control": lambda: answer("198.51.100.2")},  # another address: the question went astray
         {"waking": Refusal("420")},  # the server does not do it
     ],

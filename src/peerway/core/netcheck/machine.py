@@ -247,7 +247,7 @@ class Netcheck(Composite[str]):
             self._waiting[name].append(ask)
         elif name in self._no_socket:
             self._known.outcomes[ask] = Silence(f"no socket: {self._no_socket[name]}")
-        elif len(self._sockets) >= MAX_SOCKETS:
+        elif len(self._sockets) + len(self._waiting) >= MAX_SOCKETS:
             self._known.outcomes[ask] = Silence(f"{MAX_SOCKETS} sockets are open already")
         else:
             version = version_of(ask.server.ip)
