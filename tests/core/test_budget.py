@@ -1,4 +1,5 @@
 from peerway.core.budget import (
+    MAX_ADDRESSES,
     MAX_NETWORKS,
     PROBES_BURST,
     PROBES_PER_NETWORK_BURST,
@@ -37,9 +38,25 @@ def test_one_network_cannot_be_flooded():
     budget = ProbeBudget()
     sent = sum(budget.allows(UdpAddress(f"203.0.113.{host}", 1), 0.0) for host in range(200))
     assert sent == PROBES_PER_NETWORK_BURST
-    sent = sum(budget.allows(UdpAddress("203.0.113.9", 1), 1.0) for _ in range(200))
+    sent = sum(budget.allows(UdpAddress("203.0.113.9", 1 + port), 1.0) for port in range(200))
     assert sent == PROBES_PER_NETWORK_PER_S
     assert budget.refused == 200 - 40 + 200 - 40
+
+
+def test_one_address_gets_little_however_long_it_goes_on():
+    budget = ProbeBudget()
+    victim = UdpAddress("203.0.113.9", 53)
+    sent = [sum(budget.allows(victim, second + tenth / 10) for tenth in range(10)) for second in range(60)]
+    assert sum(sent[:6]) == 60
+    assert sent[20:] == [2] * 40
+    assert budget.allows(UdpAddress("203.0.113.9", 54), 60.0)
+
+
+def test_addresses_are_forgotten_only_when_there_are_very_many():
+    budget = ProbeBudget()
+    for number in range(5000):
+        budget.allows(UdpAddress(f"203.{number // 250}.{number % 250}.1", 1), number / 100)
+    assert len(budget._addresses) == MAX_ADDRESSES == 4096
 
 
 def test_all_networks_together_have_a_limit():

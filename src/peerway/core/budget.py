@@ -15,6 +15,9 @@ PROBES_BURST = 100.0
 PROBES_PER_NETWORK_PER_S = 40.0  # a /24 or a /48
 PROBES_PER_NETWORK_BURST = 40.0
 MAX_NETWORKS = 1024
+PROBES_PER_ADDRESS_PER_S = 2.0  # however often a peer names it anew
+PROBES_PER_ADDRESS_BURST = 60.0
+MAX_ADDRESSES = 4096
 BOXES_PER_S = 500.0  # of senders we have no exchange with
 BOXES_BURST = 200.0
 BOXES_PER_SOURCE_PER_S = 10.0
@@ -73,11 +76,14 @@ class ProbeBudget:
         self.refused = 0
         self._total = TokenBucket(PROBES_PER_S, PROBES_BURST)
         self._networks = BucketTable(PROBES_PER_NETWORK_PER_S, PROBES_PER_NETWORK_BURST, MAX_NETWORKS)
+        self._addresses = BucketTable(PROBES_PER_ADDRESS_PER_S, PROBES_PER_ADDRESS_BURST, MAX_ADDRESSES)
 
     def allows(self, target: Address, now: float) -> bool:
         """Whether one more probe may go to `target` now; it is counted as sent when so."""
         allowed = isinstance(target, RelayAddress) or (
-            self._networks.take(network_of(target), now) and self._total.take(now)
+            self._addresses.take(target, now)
+            and self._networks.take(network_of(target), now)
+            and self._total.take(now)
         )
         if allowed:
             self.spent += 1
