@@ -420,3 +420,20 @@ def test_a_world_without_a_trace_goes_the_same_way():
         outcomes.append((punch(topology), topology.world.count()))
     assert outcomes[0] == outcomes[1]
     assert list(topology.world.trace.lines) == []
+
+
+def test_two_homes_are_parted_at_the_core_and_both_reach_the_server():
+    topology = pair("open", "open", seed=1)
+    core, links = topology.left_home.uplink.upper, (topology.left_home.uplink, topology.right_home.uplink)
+    right, _ = scribe_on(topology.right)
+    server, _ = scribe_on(topology.server)
+    _, driver = scribe_on(topology.left)
+    core.part(*links)
+    for remote in (UdpAddress("192.0.2.1", 41641), UdpAddress("203.0.113.10", 41641)):
+        send(driver, remote)
+    topology.world.run_for(1.0)
+    assert (len(right.datagrams), len(server.datagrams)) == (0, 1)
+    core.unite(*links)
+    send(driver, UdpAddress("192.0.2.1", 41641))
+    topology.world.run_for(1.0)
+    assert len(right.datagrams) == 1

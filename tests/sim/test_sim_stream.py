@@ -293,3 +293,22 @@ def test_the_slower_way_is_the_slower_way():
     assert client.machine.received == b""
     world.run_for(1.1)
     assert len(client.machine.received) == 10_000
+
+
+def test_a_partition_breaks_it_though_every_link_is_up():
+    topology, client, answerer, _ = opened("open")
+    core = topology.left_home.uplink.upper
+    core.part(topology.left_home.uplink, topology.server.link())
+    call(client, lambda machine: machine.write(b"hello?"))
+    topology.world.run_for(10.0)
+    assert answerer.received == b""
+    call(client, lambda machine: machine.open(URL, "t"))
+    topology.world.run_for(20.0)
+    assert [entry[:3] for entry in client.machine.inputs[1:]] == [
+        ("closed", "s", "timed out"),
+        ("closed", "t", "timed out"),
+    ]
+    core.unite(topology.left_home.uplink, topology.server.link())
+    call(client, lambda machine: machine.open(URL, "u"))
+    topology.world.run_for(1.0)
+    assert client.machine.inputs[-1][:2] == ("opened", "u")

@@ -54,7 +54,20 @@ class Router:
         self.nat6 = Nat(nat6, "", world.rng(f"nat6 {name}")) if nat6 else None
         self._world = world
         self._routes: dict[str, Link] = {}
+        self._partitions: set[tuple[Link, Link]] = set()
         self._announce()
+
+    def part(self, one: Link, other: Link) -> None:
+        """From now on nothing passes here between these two links of ours: neither packets nor streams."""
+        self._partitions |= {(one, other), (other, one)}
+
+    def unite(self, one: Link, other: Link) -> None:
+        """Undo `part`."""
+        self._partitions -= {(one, other), (other, one)}
+
+    def parts(self, one: Link, other: Link) -> bool:
+        """Whether nothing passes here between the two."""
+        return (one, other) in self._partitions
 
     def reboot(self, outside_ip: str | tuple[str, ...] = ()) -> None:
         """Forget every mapping and session; come back with other outside addresses, where some are given."""
@@ -107,31 +120,31 @@ class Router:
         mtu = self._route(packet, link)
         if mtu and not packet.too_big:
             # it quotes the packet as it came, so our own NAT has nothing to undo
-            self._forward(Packet(destination, source, b"", TTL + 1, self.name, mtu))
+            self._forward(Packet(destination, source, b"", TTL + 1, self.name, mtu), link)
 
     def _route(self, packet: Packet, link: Link) -> int:
         """The MTU of the link onwards where the packet does not fit and its sender is to be told, else 0."""
         ip = packet.destination.ip
         nat = self._nat_for(ip)
         if nat is None:
-            return self._forward(packet)
+            return self._forward(packet, link)
         if link is self.uplink:
-            return self._inbound(nat, packet)
+            return self._inbound(nat, packet, link)
         if nat.behaviour.translates and ip in nat.outside_ips:
-            return self._hairpin(nat, packet)
+            return self._hairpin(nat, packet, link)
         if ip in self._routes:
-            return self._forward(packet)
-        return self._outbound(nat, packet)
+            return self._forward(packet, link)
+        return self._outbound(nat, packet, link)
 
-    def _inbound(self, nat: Nat, packet: Packet) -> int:
+    def _inbound(self, nat: Nat, packet: Packet, link: Link) -> int:
         translate = nat.error_inbound if packet.too_big else nat.inbound
         inside = translate(packet.source, packet.destination, self._world.now)
         if isinstance(inside, Refusal):
             return self._drop(packet, inside.value)
         packet.destination = inside
-        return self._forward(packet)
+        return self._forward(packet, link)
 
-    def _outbound(self, nat: Nat, packet: Packet) -> int:
+    def _outbound(self, nat: Nat, packet: Packet, link: Link) -> int:
         if packet.ttl <= 1:  # a router looks at it before it translates
             return self._drop(packet, "ttl")
         translate = nat.error_outbound if packet.too_big else nat.outbound
@@ -139,22 +152,24 @@ class Router:
         if isinstance(outside, Refusal):
             return self._drop(packet, outside.value)
         packet.source = outside
-        return self._forward(packet)
+        return self._forward(packet, link)
 
-    def _hairpin(self, nat: Nat, packet: Packet) -> int:
+    def _hairpin(self, nat: Nat, packet: Packet, link: Link) -> int:
         turned = nat.hairpin(packet.source, packet.destination, self._world.now)
         if isinstance(turned, Refusal):
             return self._drop(packet, turned.value)
         packet.source, packet.destination = turned
-        return self._forward(packet)
+        return self._forward(packet, link)
 
-    def _forward(self, packet: Packet) -> int:
+    def _forward(self, packet: Packet, came_by: Link) -> int:
         packet.ttl -= 1
         link = self._routes.get(packet.destination.ip, self.uplink)
         if packet.ttl <= 0:
             return self._drop(packet, "ttl")
         if link is None:
             return self._drop(packet, "no route")
+        if self._partitions and (came_by, link) in self._partitions:
+            return self._drop(packet, "partition")
         return link.carry(packet, self)
 
     def _drop(self, packet: Packet, reason: str) -> int:

@@ -7,6 +7,7 @@ that reboot), or when the host it began on has left its network.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from peerway.sim.link import Link, NetworkNode
 from peerway.sim.network import Hop, Router
@@ -23,6 +24,8 @@ class StreamRoute:
 
     def delay(self, outwards: bool) -> float | None:
         """Seconds for a piece of a byte stream, away from the host it began on or back; None while cut."""
+        if self._is_parted:
+            return None
         total = 0.0
         for hop in self.hops:
             delay = hop.link.stream_delay(hop.upwards is outwards)
@@ -34,7 +37,15 @@ class StreamRoute:
     @property
     def is_cut(self) -> bool:
         """Whether nothing gets through, or nothing back."""
-        return any(hop.link.is_cut for hop in self.hops)
+        return self._is_parted or any(hop.link.is_cut for hop in self.hops)
+
+    @property
+    def _is_parted(self) -> bool:
+        for hop, following in pairwise(self.hops):
+            router = hop.link.upper if hop.upwards else hop.link.lower
+            if isinstance(router, Router) and router.parts(hop.link, following.link):
+                return True
+        return False
 
     def rate(self, outwards: bool) -> float | None:
         """The least rate of its links in bits/s, None where none has one."""
