@@ -203,15 +203,16 @@ def test_without_overloading_the_second_gets_another_port_towards_everyone():
     assert box.inbound(B, OUTSIDE, 0.0) is Refusal.FILTERED
 
 
-def test_a_stranger_at_an_overloaded_port_reaches_whoever_used_it_last():
+def test_a_stranger_at_an_overloaded_port_reaches_who_had_it_first_until_that_is_over():
     box = nat(filtering=NO_FILTER)
     box.outbound(INSIDE, A, 0.0)
-    box.outbound(NEIGHBOUR, B, 0.0)
-    stranger = UdpAddress("192.0.2.77", 7)
-    assert box.inbound(stranger, OUTSIDE, 1.0) == NEIGHBOUR
-    box.outbound(INSIDE, A, 2.0)
-    assert box.inbound(stranger, OUTSIDE, 3.0) == NEIGHBOUR
-    assert box.inbound(UdpAddress("192.0.2.78", 7), OUTSIDE, 3.0) == INSIDE
+    box.outbound(NEIGHBOUR, B, 10.0)
+    strangers = [UdpAddress("192.0.2.77", port) for port in range(3)]
+    assert box.inbound(strangers[0], OUTSIDE, 11.0) == INSIDE
+    box.outbound(NEIGHBOUR, B, 39.0)
+    assert box.inbound(strangers[1], OUTSIDE, 40.0) == INSIDE
+    box.outbound(NEIGHBOUR, B, 71.0)
+    assert box.inbound(strangers[2], OUTSIDE, 72.0) == NEIGHBOUR
 
 
 def test_a_mapping_found_again_after_a_detour_is_the_old_one():
@@ -251,6 +252,14 @@ def test_memory_lets_strangers_in_after_the_sessions_are_gone():
     assert box.inbound(B, OUTSIDE, 119.0) == INSIDE
     assert box.inbound(B, OUTSIDE, 148.0) == INSIDE
     assert box.inbound(A, OUTSIDE, 148.0) is Refusal.FILTERED
+
+
+def test_what_begins_while_only_the_memory_is_left_is_a_new_mapping():
+    box = nat(filtering=NO_FILTER, idle_s=30.0, memory_s=120.0, ports=PortAllocation.RANDOM)
+    old = box.outbound(INSIDE, A, 0.0)
+    new = box.outbound(INSIDE, A, 60.0)
+    assert new != old
+    assert [box.inbound(B, outside, 61.0) for outside in (old, new)] == [INSIDE, INSIDE]
 
 
 def test_memory_of_a_restricted_cone_is_by_address():

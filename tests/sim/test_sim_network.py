@@ -94,7 +94,13 @@ EIF, ADF, APDF = Filtering
         ("adm", (ADM, APDF, True)),
         ("edm-seq", (APDM, APDF, True)),
         ("poisoned", (EIM, APDF, True)),
+        ("port-block", (EIM, APDF, True)),
+        ("cgn", (EIM, EIF, True)),
+        ("cgn-inside", (EIM, EIF, True)),
+        ("cgn-no-hairpin", (EIM, EIF, True)),
+        ("cgn-edm", (APDM, APDF, True)),
         ("udp-blocked", None),
+        ("udp-rejected", None),
     ],
 )
 def test_probing_finds_what_each_kind_is(kind, classified):
@@ -102,7 +108,7 @@ def test_probing_finds_what_each_kind_is(kind, classified):
 
 
 def test_every_kind_is_classified():
-    assert len(KINDS) == 10
+    assert len(KINDS) == 16
 
 
 def test_mapping_is_gone_after_its_idle_time_on_the_wire():
@@ -110,9 +116,9 @@ def test_mapping_is_gone_after_its_idle_time_on_the_wire():
     left, left_driver = scribe_on(topology.left)
     _, right_driver = scribe_on(topology.right)
     send(left_driver, UdpAddress("192.0.2.1", 41641))
-    topology.world.run_until(29.0)
+    topology.world.run_until(119.0)
     send(right_driver, UdpAddress("198.51.100.1", 41641), b"in time")
-    topology.world.run_until(60.0)
+    topology.world.run_until(150.0)
     send(right_driver, UdpAddress("198.51.100.1", 41641), b"too late")
     topology.world.run_for(1.0)
     assert [datagram.data for datagram in left.datagrams] == [b"in time"]

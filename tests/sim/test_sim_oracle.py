@@ -41,21 +41,6 @@ def test_every_pair_of_kinds_is_judged_and_punched_as_written(left, right, word)
     assert bool(met["left"] and met["right"]) is (word == "direct")
 
 
-def test_the_kinds_are_those_of_the_kernel_lab():
-    assert list(KINDS) == [
-        "open",
-        "firewall",
-        "eim-eif",
-        "eim-adf",
-        "eim-apdf",
-        "edm",
-        "adm",
-        "edm-seq",
-        "poisoned",
-        "udp-blocked",
-    ]
-
-
 BEHAVIOURS = [
     NatBehaviour(mapping=mapping, filtering=filtering, ports=PortAllocation.RANDOM)
     for mapping, filtering in itertools.product(Mapping, Filtering)

@@ -39,12 +39,13 @@ class OpenSocket(msgspec.Struct, frozen=True, tag="open-socket"):
 
     name: str
     port: int = 0
+    ip: str = "0.0.0.0"
 
     async def perform(self, bench: Bench) -> Done:
         known = bench.inboxes.pop(self.name, None)
         if known is not None:
             known.close()
-        bench.inboxes[self.name] = await Inbox.open("0.0.0.0", self.port)
+        bench.inboxes[self.name] = await Inbox.open(self.ip, self.port)
         return Done()
 
 
@@ -90,9 +91,10 @@ class Shoot(msgspec.Struct, frozen=True, tag="shoot"):
 
 
 class Counted(msgspec.Struct, frozen=True):
-    """Datagrams that arrived."""
+    """Datagrams that arrived, and the different endpoints they came from, in order."""
 
     datagrams: int
+    sources: tuple[Endpoint, ...]
 
 
 class Count(msgspec.Struct, frozen=True, tag="count"):
@@ -103,9 +105,10 @@ class Count(msgspec.Struct, frozen=True, tag="count"):
     async def perform(self, bench: Bench) -> Counted:
         inbox = bench.inbox(self.name)
         counted, inbox.count = inbox.count, 0
+        sources: dict[Endpoint, None] = {}
         while not inbox.received.empty():
-            inbox.received.get_nowait()
-        return Counted(counted)
+            sources[inbox.received.get_nowait()[1]] = None
+        return Counted(counted, tuple(sources))
 
 
 class Punched(msgspec.Struct, frozen=True):

@@ -54,8 +54,9 @@ class NatBehaviour:
     `idle_s`: a session on which nothing passes is gone after so long.
     `inbound_refreshes`: what comes from outside counts as passing (REQ-6).
     `stream_idle_s`: that of a session which has gone both ways for two seconds, as Linux has it.
-    `memory_s`: for so long after the inside last sent, a mapping lets in whom its filtering
-    allows, though its sessions are gone; None: it goes with its sessions.
+    `memory_s`: for so long after the inside last sent, a port lets in whom the filtering allows,
+    though its sessions are gone; None: only as long as there are sessions. (Rules for nftables that
+    make a cone of a Linux router learn ports so.) What the inside begins then is a new mapping.
     `lifetime_s`: a mapping is gone so long after it was made, whatever passes.
 
     How much: `session_limit` in all, `host_session_limit` for each inside host; a session too

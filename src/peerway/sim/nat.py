@@ -87,9 +87,10 @@ class Nat:
         assert mapping is not None  # the router's own have no inside
         self._refresh(session, mapping, now)
         session.has_been_out = True
-        mapping.door.owner = mapping
         if self._has_doors:
             self._keep_open(session, mapping, now)
+        else:
+            mapping.door.owner = mapping
         return mapping.outside
 
     def inbound(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
@@ -187,9 +188,9 @@ class Nat:
             if self._table.is_taken(outside, destination, now):
                 continue
             door = self._table.doors.get(outside)
-            if door is None or door.owner.expires <= now:
+            if door is None or not door.is_in_use(now):
                 return self._map(source, outside, now)
-            if door.owner.inside == source:
+            if door.owner.inside == source and door.owner.expires > now:
                 if self._is_easy or not self.behaviour.translates:
                     return door.owner
             elif self.behaviour.overloads and self._allocator.preserves(source, outside):
@@ -198,7 +199,7 @@ class Nat:
 
     def _map(self, source: UdpAddress, outside: UdpAddress, now: float) -> Mapped:
         lifetime, door = self.behaviour.lifetime_s, self._table.doors.get(outside)
-        if door is not None and door.owner.expires <= now:
+        if door is not None and not door.is_in_use(now):
             door = None
         mapping = Mapped(source, outside, door, math.inf if lifetime is None else now + lifetime)
         self._table.doors[outside] = mapping.door
@@ -208,14 +209,11 @@ class Nat:
 
     def _keep_open(self, session: Session, mapping: Mapped, now: float) -> None:
         """Let in whom the filtering allows now that `session` is in use."""
-        memory = self.behaviour.memory_s
+        memory, door = self.behaviour.memory_s, mapping.door
+        if door.owner is not mapping and not door.is_open(now):
+            door.owner = mapping
         until = session.expires if memory is None else min(now + memory, mapping.dies)
-        self._keep_open_until(mapping, session.remote.ip, until)
-
-    def _keep_open_until(self, mapping: Mapped, remote_ip: str, until: float) -> None:
-        open_until, who = mapping.door.open_until, self._whom(remote_ip)
-        open_until[who] = max(until, open_until.get(who, 0.0))
-        mapping.expires = max(mapping.expires, until)
+        door.keep_open(self._whom(session.remote.ip), until)
 
     def _whom(self, remote_ip: str) -> str:
         return "" if self.behaviour.filtering is Filtering.ENDPOINT_INDEPENDENT else remote_ip
@@ -232,7 +230,9 @@ class Nat:
         if not self._is_easy:
             # The answer gets a mapping of its own, so here is no session to be had.
             if self.behaviour.inbound_refreshes and self.behaviour.memory_s is None:
-                self._keep_open_until(mapping, source.ip, min(now + self.behaviour.idle_s, mapping.dies))
+                until = min(now + self.behaviour.idle_s, mapping.dies)
+                mapping.door.keep_open(self._whom(source.ip), until)
+                mapping.expires = max(mapping.expires, until)
             return mapping.inside
         known = self._table.from_inside.get(tuple_of(mapping.inside, source))
         if known is None or known.expires <= now:

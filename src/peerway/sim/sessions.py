@@ -24,8 +24,9 @@ def tuple_of(end: UdpAddress, remote: UdpAddress) -> Tuple:
 class Door:
     """An outside endpoint as the unasked see it.
 
-    They reach `owner`, whoever used it last, if they come before `open_until`: by remote
-    address, "" for anyone.
+    They reach its `owner`, if they come before `open_until`: by remote address, "" for anyone.
+    It remains the owner's though others use it, until it is closed to everyone. (So it is where
+    nftables learns, whose `update` leaves what it finds.)
     """
 
     __slots__ = ("open_until", "owner")
@@ -33,6 +34,18 @@ class Door:
     def __init__(self, owner: Mapped) -> None:
         self.owner = owner
         self.open_until: dict[str, float] = {}
+
+    def is_open(self, now: float) -> bool:
+        """Whether it is to anyone at all."""
+        return any(until > now for until in self.open_until.values())
+
+    def is_in_use(self, now: float) -> bool:
+        """Whether its owner has sessions, or it is open though there are none."""
+        return self.owner.expires > now or self.is_open(now)
+
+    def keep_open(self, who: str, until: float) -> None:
+        """Be open to `who` at least until then."""
+        self.open_until[who] = max(until, self.open_until.get(who, 0.0))
 
 
 class Mapped:
@@ -131,9 +144,9 @@ class SessionTable:
             self._forget(session)
         self.from_outside = {key: s for key, s in self.from_outside.items() if s.expires > now}
         self.mappings = {key: m for key, m in self.mappings.items() if m.expires > now}
-        owners = [door.owner for door in self.doors.values()]
         in_use = [s.mapping for s in self.from_inside.values() if s.mapping is not None]
-        self.doors = {m.outside: m.door for m in (*owners, *in_use) if m.expires > now}
+        self.doors = {outside: door for outside, door in self.doors.items() if door.is_in_use(now)}
+        self.doors |= {mapping.outside: mapping.door for mapping in in_use}
         for door in self.doors.values():
             door.open_until = {who: until for who, until in door.open_until.items() if until > now}
         self._nothing_dies_before = min((s.expires for s in self.from_outside.values()), default=now)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
+from peerway.sim.behaviour import Hairpin, NatBehaviour
 from peerway.sim.host import Host
-from peerway.sim.nat import NatBehaviour
 from peerway.sim.network import DEFAULT_QUALITY, LinkQuality, Router
 from peerway.sim.oracle import Outlook, direct_possible
 from peerway.sim.world import World
@@ -14,18 +14,28 @@ from peerway.sim.world import World
 SERVER_NAME = "server.test"
 SERVER_IPS = ("203.0.113.10", "203.0.113.11")
 
-_EDM = NatBehaviour(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports=PortAllocation.RANDOM)
+# Linux: nf_conntrack_udp_timeout and _stream; what makes a cone of it learns ports for as long.
+_LINUX = NatBehaviour(idle_s=30.0, stream_idle_s=120.0)
+_CONE = replace(_LINUX, filtering=Filtering.ENDPOINT_INDEPENDENT, memory_s=120.0)
+_CARRIER = replace(_CONE, port_range=(20000, 20512))
+_EDM = replace(_LINUX, mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports=PortAllocation.RANDOM)
 KINDS: dict[str, NatBehaviour | None] = {
     "open": None,
-    "firewall": NatBehaviour(translates=False),
-    "eim-eif": NatBehaviour(filtering=Filtering.ENDPOINT_INDEPENDENT),
-    "eim-adf": NatBehaviour(filtering=Filtering.ADDRESS_DEPENDENT),
-    "eim-apdf": NatBehaviour(),
+    "firewall": replace(_LINUX, translates=False),
+    "eim-eif": _CONE,
+    "eim-adf": replace(_CONE, filtering=Filtering.ADDRESS_DEPENDENT),
+    "eim-apdf": _LINUX,
     "edm": _EDM,
     "adm": replace(_EDM, mapping=Mapping.ADDRESS_DEPENDENT),
     "edm-seq": replace(_EDM, ports=PortAllocation.SEQUENTIAL),
-    "poisoned": NatBehaviour(input_open=True),
+    "poisoned": replace(_LINUX, input_open=True),
+    "port-block": replace(_LINUX, port_range=(20000, 20512)),
+    "cgn": replace(_CARRIER, hairpin=Hairpin.EXTERNAL_SOURCE),
+    "cgn-inside": replace(_CARRIER, hairpin=Hairpin.INTERNAL_SOURCE),
+    "cgn-no-hairpin": _CARRIER,
+    "cgn-edm": _EDM,
     "udp-blocked": NatBehaviour(udp_blocked=True),
+    "udp-rejected": NatBehaviour(udp_blocked=True),  # our sockets do not hear of the refusal
 }
 
 
