@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Hashable
 
+from peerway.core.ip import parse_ip
 from peerway.core.machine import Address, RelayAddress, UdpAddress
 
 PROBES_PER_S = 200.0  # towards addresses that have not answered, all peers together
@@ -107,6 +108,6 @@ class BoxBudget:
 
 def network_of(address: UdpAddress) -> str:
     """The /24 of an IPv4 address, the /48 of an IPv6 one, as text."""
-    ip = ipaddress.ip_address(address.ip)
+    ip = parse_ip(address.ip)
     prefix = 24 if ip.version == 4 else 48
     return str(ipaddress.ip_network((ip, prefix), strict=False))

@@ -20,6 +20,8 @@ KEY_SIZE = 32
 NONCE_SIZE = bindings.crypto_box_NONCEBYTES
 BOX_OVERHEAD = bindings.crypto_box_ZEROBYTES - bindings.crypto_box_BOXZEROBYTES
 SIGNATURE_SIZE = bindings.crypto_sign_BYTES
+SHORT_CHARACTERS = 10
+SHORT_BYTES = 7  # hold as many characters
 
 
 class KeyTextError(PeerwayError, ValueError):
@@ -56,8 +58,8 @@ class NodeId:
 
     @property
     def short(self) -> str:
-        """The first ten characters, enough to tell nodes apart in a log."""
-        return str(self)[:10]
+        """The first ten characters of the text, enough to tell nodes apart in a log."""
+        return encode_text(self.public[:SHORT_BYTES])[:SHORT_CHARACTERS]
 
     @classmethod
     def parse(cls, text: str) -> NodeId:

@@ -6,13 +6,12 @@ belongs; what the machines want of the outside leaves as transmits and events.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
-from dataclasses import replace
 
 from peerway.core.budget import ProbeBudget
 from peerway.core.demux import Kind, coalesce, split
 from peerway.core.identity import SecretKey
+from peerway.core.ip import parse_ip
 from peerway.core.link import GatherWanted, Link
 from peerway.core.links import LinkGone, Links, Result
 from peerway.core.machine import (
@@ -102,7 +101,7 @@ class NodeMachine(Composite[str]):
         """Datagrams that came to one of our sockets."""
         for kind, data, segment_size in split(datagram.data, datagram.segment_size):
             if kind is Kind.STUN:
-                self._survey.receive(replace(datagram, data=data, segment_size=segment_size), now)
+                self._survey.receive(Datagram(data, datagram.remote, datagram.local, segment_size), now)
                 self._touch(_SURVEY)
             else:
                 self._links.receive(kind, data, segment_size, datagram.local, datagram.remote, now)
@@ -256,6 +255,6 @@ class NodeMachine(Composite[str]):
 def _is_loopback(host: str) -> bool:
     """Whether the relay runs on this very machine, which then is the whole of the node's world."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return parse_ip(host).is_loopback
     except ValueError:
         return host == "localhost"

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 from enum import IntEnum
 
+from peerway.core.ip import IpAddress, parse_ip
 from peerway.core.machine import InterfaceAddress, UdpAddress
 
 MAX_CANDIDATES = 16
@@ -35,7 +36,7 @@ class Candidate:
 def plain_ip(text: str) -> str:
     """An IP address in canonical form; `ValueError` for anything else, a zone included: zones mean
     nothing on another machine."""
-    ip = ipaddress.ip_address(text)
+    ip = parse_ip(text)
     if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None:
         raise ValueError(f"{text!r} names a zone")
     return str(ip)
@@ -62,7 +63,7 @@ class TargetPolicy:
 
     def check(self, address: UdpAddress) -> None:
         """Raise `RefusedError` unless `address` may be probed."""
-        ip = ipaddress.ip_address(address.ip)
+        ip = parse_ip(address.ip)
         if not 0 < address.port < 65536:
             raise RefusedError(f"port {address.port}")
         if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
@@ -74,7 +75,7 @@ class TargetPolicy:
         if ip.is_link_local:
             raise RefusedError("a link-local address")
 
-    def _is_broadcast(self, ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    def _is_broadcast(self, ip: IpAddress) -> bool:
         if ip.version == 6:
             return False
         return str(ip) == "255.255.255.255" or any(
@@ -84,7 +85,7 @@ class TargetPolicy:
 
     def is_lan(self, address: UdpAddress) -> bool:
         """Whether `address` is on one of our own networks, so that no NAT of ours lies between."""
-        ip = ipaddress.ip_address(address.ip)
+        ip = parse_ip(address.ip)
         return ip.is_loopback or any(
             ip.version == network.version and ip in network for network in self.networks
         )

@@ -6,11 +6,11 @@ stays a candidate until it answers again with something else, or all have failed
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
+from peerway.core.ip import parse_ip
 from peerway.core.machine import Composite, Datagram, Event, InterfaceAddress, Resolve, Rng, UdpAddress
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
 from peerway.core.path.uplinks import sends_elsewhere
@@ -196,7 +196,7 @@ def _judge(observed: dict[UdpAddress, UdpAddress]) -> MappingVerdict:
 def _interface_rank(address: InterfaceAddress) -> tuple[bool, bool, InterfaceAddress]:
     """Real interfaces before those that containers and virtual machines leave around."""
     virtual = address.metric is None and address.interface.startswith(_VIRTUAL_PREFIXES)
-    return (virtual, not ipaddress.ip_address(address.ip).is_global, address)
+    return (virtual, not parse_ip(address.ip).is_global, address)
 
 
 def _same_family(one: str, other: str) -> bool:

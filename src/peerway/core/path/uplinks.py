@@ -7,9 +7,9 @@ are probed, compared and fallen back to like any other.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Collection
 
+from peerway.core.ip import parse_ip
 from peerway.core.machine import CloseSocket, InterfaceAddress, OpenSocket, UdpAddress
 
 MAX_FURTHER_UPLINKS = 3  # each family
@@ -82,7 +82,7 @@ def _of(addresses: tuple[InterfaceAddress, ...], version: int) -> list[Interface
 
 
 def _version(address: InterfaceAddress) -> int:
-    return ipaddress.ip_address(address.ip).version
+    return parse_ip(address.ip).version
 
 
 def further_uplinks(addresses: tuple[InterfaceAddress, ...]) -> list[tuple[str, str]]:

@@ -15,7 +15,6 @@ answer is never larger than what asked for it.
 
 from __future__ import annotations
 
-import ipaddress
 import struct
 from dataclasses import dataclass
 
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from peerway.core.identity import NodeId
+from peerway.core.ip import parse_ip
 from peerway.core.machine import Address, UdpAddress, WireError
 
 FIRST_BYTE = 0x05
@@ -164,7 +164,7 @@ def _encode(message: Ping | Pong) -> bytes:
         return head.ljust(max(PING_MIN_PLAINTEXT, message.size - OVERHEAD), b"\0")
     if message.observed is None:
         return _PONG_BODY.pack(_PONG, message.token, message.data_received, 0, b"", 0)
-    ip = ipaddress.ip_address(message.observed.ip)
+    ip = parse_ip(message.observed.ip)
     return _PONG_BODY.pack(
         _PONG, message.token, message.data_received, ip.version, ip.packed, message.observed.port
     )
@@ -183,5 +183,5 @@ def _decode(plaintext: bytes, size: int) -> Ping | Pong:
         return Pong(token, received, None)
     if family not in (4, 6):
         raise WireError(f"probe: address family {family}")
-    ip = ipaddress.ip_address(packed[:4] if family == 4 else packed)
+    ip = parse_ip(packed[:4] if family == 4 else packed)
     return Pong(token, received, UdpAddress(str(ip), port))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -109,6 +110,17 @@ class PacketRun(NamedTuple):
         return header.join([b"", *[wire[end - stride + _PACKET_HEADER : end] for end in ends]])
 
 
+@lru_cache
+def _size_limits(info_limit: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many bytes a frame of each of the 256 types has at least, and at most."""
+    sizes = dict(_SIZES)
+    box = NONCE_SIZE + _BOX_OVERHEAD
+    sizes[FrameType.CLIENT_INFO] = (KEY_SIZE + box, KEY_SIZE + box + info_limit)
+    sizes[FrameType.SERVER_INFO] = (box, box + info_limit)
+    limits = [sizes.get(kind, (0, MAX_PACKET)) for kind in range(256)]
+    return tuple(least for least, _ in limits), tuple(most for _, most in limits)
+
+
 class FrameDecoder:
     """Cuts a byte stream into frames, in whatever pieces it comes.
 
@@ -119,12 +131,7 @@ class FrameDecoder:
     __slots__ = ("_largest", "_partial", "_smallest", "_wanted")
 
     def __init__(self, info_limit: int = MAX_INFO) -> None:
-        sizes = dict(_SIZES)
-        box = NONCE_SIZE + _BOX_OVERHEAD
-        sizes[FrameType.CLIENT_INFO] = (KEY_SIZE + box, KEY_SIZE + box + info_limit)
-        sizes[FrameType.SERVER_INFO] = (box, box + info_limit)
-        self._smallest = [sizes.get(kind, (0, 0))[0] for kind in range(256)]
-        self._largest = [sizes.get(kind, (0, MAX_PACKET))[1] for kind in range(256)]
+        self._smallest, self._largest = _size_limits(info_limit)
         self._partial = bytearray()
         self._wanted = 0
 

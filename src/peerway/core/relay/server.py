@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from peerway.core.ip import parse_ip
 from peerway.core.machine import CloseStream, Composite, Event, Rng, StreamWrite
 from peerway.core.relay.frames import build_health
 from peerway.core.relay.session import Ended, Identified, PacketsSent, ServerSession, Stage
@@ -258,7 +259,7 @@ class RelayServer(Composite[str]):
 
 
 def _counted_as(remote_ip: str) -> str:
-    address = ipaddress.ip_address(remote_ip.partition("%")[0])
+    address = parse_ip(remote_ip.partition("%")[0])
     if address.version == 4:
         return remote_ip
     if address.ipv4_mapped is not None:
@@ -267,4 +268,4 @@ def _counted_as(remote_ip: str) -> str:
 
 
 def _is_loopback(remote_ip: str) -> bool:
-    return ipaddress.ip_address(remote_ip.partition("%")[0]).is_loopback
+    return parse_ip(remote_ip.partition("%")[0]).is_loopback

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import parse_qsl, urlsplit
 
 from peerway.core.machine import PeerwayError
@@ -23,6 +24,7 @@ DEFAULT_PATH = "/derp"
 MAX_TEXT = 512  # characters
 PIN_DIGITS = 64  # SHA-256 in hexadecimal
 
+_PARSED_KEPT = 256
 _HOST_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 _PIN = re.compile(r"[0-9a-f]{64}")
@@ -87,6 +89,7 @@ class RelayUrl:
         return f"{'https' if self.tls else 'http'}://{host}{port}{path}{query}"
 
 
+@lru_cache(maxsize=_PARSED_KEPT)
 def _parse(text: str) -> RelayUrl:
     if len(text) > MAX_TEXT:
         raise _Problem(f"it is longer than {MAX_TEXT} characters")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from functools import lru_cache
+from ipaddress import IPv6Address
 
+from peerway.core.ip import parse_ip
 from peerway.core.machine import UdpAddress, WireError
 
 FAMILY_IPV4 = 1
@@ -21,16 +22,16 @@ def pack_ip(ip: str) -> bytes:
     A dual-stack socket reports IPv4 sources as mapped; no peer could use such an address.
     Raises `ValueError` when `ip` is not an address.
     """
-    address = ipaddress.ip_address(ip)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+    address = parse_ip(ip)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped.packed
     return address.packed
 
 
 def unpack_ip(packed: bytes) -> str:
     """The canonical text form of 4 or 16 bytes."""
-    address = ipaddress.ip_address(packed)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+    address = parse_ip(packed)
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(address)
 

@@ -8,11 +8,11 @@ forbidden then (RFC 5780 7.4), so a client learns of it by asking.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from peerway.core.ip import parse_ip
 from peerway.core.machine import UdpAddress
 from peerway.core.stun.attributes import (
     Attribute,
@@ -100,4 +100,4 @@ def _pair_up(one: str, other: str) -> bool:
 
 
 def _is_unspecified(ip: str) -> bool:
-    return ipaddress.ip_address(ip).is_unspecified
+    return parse_ip(ip).is_unspecified

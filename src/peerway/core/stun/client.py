@@ -19,10 +19,10 @@ that answers in the ordinary way, or refuses, has told that it cannot.
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from itertools import pairwise
 
+from peerway.core.ip import parse_ip
 from peerway.core.machine import Datagram, Event, Leaf, Rng, Transmit, UdpAddress, WireError
 from peerway.core.stun.attributes import (
     Attribute,
@@ -264,5 +264,5 @@ def _mapped_address(response: Message) -> UdpAddress | str:
 
 
 def _is_usable(address: UdpAddress) -> bool:
-    ip = ipaddress.ip_address(address.ip)
+    ip = parse_ip(address.ip)
     return address.port != 0 and not ip.is_unspecified and not ip.is_multicast
