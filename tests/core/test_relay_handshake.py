@@ -130,7 +130,7 @@ def test_a_client_of_tailscale_is_let_in():
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda k: k.info(key=b"\0" * 32), "an info box that does not open"),
+        (lambda k: k.info(key=b"\0" * 32), "a key no box can be made for"),
         (lambda k: k.info(secret=private_key("other")), "an info box that does not open"),
         (lambda k: k.info(b'{"version":1}'), "DERP version 1; 2 is needed"),
         (lambda k: k.info(b"{}"), "DERP version 0; 2 is needed"),
@@ -378,8 +378,9 @@ def test_a_private_key_has_32_bytes():
 
 
 def test_boxes_open_only_between_the_two_they_were_sealed_for():
-    frame = greeting.build_client_info(CLIENT_SECRET, SERVER_KEY, NONCE)
-    assert greeting.open_client_info(frame[5:], SERVER_SECRET) == CLIENT_KEY
+    shared = greeting.shared_with(SERVER_KEY, CLIENT_SECRET)
+    frame = greeting.build_client_info(CLIENT_KEY, shared, NONCE)
+    assert greeting.open_client_info(frame[5:], SERVER_SECRET) == (CLIENT_KEY, shared)
     with pytest.raises(WireError):
         greeting.open_client_info(frame[5:], private_key("other"))
 

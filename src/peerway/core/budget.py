@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Hashable
+from functools import lru_cache
 
 from peerway.core.ip import parse_ip
 from peerway.core.machine import Address, RelayAddress, UdpAddress
@@ -108,6 +109,11 @@ class BoxBudget:
 
 def network_of(address: UdpAddress) -> str:
     """The /24 of an IPv4 address, the /48 of an IPv6 one, as text."""
-    ip = parse_ip(address.ip)
+    return _network_of(address.ip)
+
+
+@lru_cache(maxsize=MAX_SOURCES)
+def _network_of(text: str) -> str:
+    ip = parse_ip(text)
     prefix = 24 if ip.version == 4 else 48
     return str(ipaddress.ip_network((ip, prefix), strict=False))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from nacl import bindings
 from nacl.exceptions import CryptoError
@@ -20,8 +21,7 @@ KEY_SIZE = 32
 NONCE_SIZE = bindings.crypto_box_NONCEBYTES
 BOX_OVERHEAD = bindings.crypto_box_ZEROBYTES - bindings.crypto_box_BOXZEROBYTES
 SIGNATURE_SIZE = bindings.crypto_sign_BYTES
-SHORT_CHARACTERS = 10
-SHORT_BYTES = 7  # hold as many characters
+TEXTS_KEPT = 4096
 
 
 class KeyTextError(PeerwayError, ValueError):
@@ -40,6 +40,11 @@ def decode_text(text: str) -> bytes:
     return base64.b32decode(text.upper() + "=" * (-len(text) % 8))
 
 
+@lru_cache(maxsize=TEXTS_KEPT)
+def _text_of(public: bytes) -> str:
+    return encode_text(public)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class NodeId:
     """A node's Ed25519 public key, 32 bytes. `str()` gives 52 characters of base32."""
@@ -51,15 +56,15 @@ class NodeId:
             raise ValueError(f"a node id is {KEY_SIZE} bytes, not {len(self.public)}")
 
     def __str__(self) -> str:
-        return encode_text(self.public)
+        return _text_of(self.public)
 
     def __repr__(self) -> str:
         return f"NodeId({self.short})"
 
     @property
     def short(self) -> str:
-        """The first ten characters of the text, enough to tell nodes apart in a log."""
-        return encode_text(self.public[:SHORT_BYTES])[:SHORT_CHARACTERS]
+        """The first ten characters, enough to tell nodes apart in a log."""
+        return str(self)[:10]
 
     @classmethod
     def parse(cls, text: str) -> NodeId:

@@ -352,8 +352,9 @@ class Composite(Leaf, Generic[Key]):
                 self._child_transmit(key, output, now)
             while (event := machine.poll_event()) is not None:
                 self._child_event(key, event, now)
-            if not child.is_released:
-                self._arm(child, machine.poll_deadline())
+            deadline = machine.poll_deadline()
+            if deadline is not child.deadline and not child.is_released:
+                self._arm(child, deadline)
 
     def _arm(self, child: _Child[Key], deadline: Deadline | None) -> None:
         armed, child.deadline = child.deadline, deadline

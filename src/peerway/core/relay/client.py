@@ -130,7 +130,7 @@ class RelayClient(Leaf):
         self._stage = Stage.IDLE
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_RESPONSE_HEAD)
         self._decoder = FrameDecoder()
-        self._server_key = b""
+        self._shared = b""
         self._outbox = Outbox()
         self._paused = False
         self._heard_at = 0.0
@@ -283,14 +283,14 @@ class RelayClient(Leaf):
     def _greet(self, kind: int, payload: bytes) -> None:
         if kind != FrameType.SERVER_KEY:
             raise WireError(f"a frame of type {kind:#04x} before ServerKey")
-        self._server_key = parse_server_key(payload)
+        self._shared = greeting.shared_with(parse_server_key(payload), self._private_key)
         nonce = self._rng.randbytes(NONCE_SIZE)
-        self._write(greeting.build_client_info(self._private_key, self._server_key, nonce))
+        self._write(greeting.build_client_info(self.public_key, self._shared, nonce))
         self._stage = Stage.SEALING
         self._flush()
 
     def _admitted(self, payload: bytes) -> None:
-        greeting.open_server_info(payload, self._server_key, self._private_key)
+        greeting.open_server_info(payload, self._shared)
         self._stage = Stage.CONNECTED
         self._timers.cancel("handshake")
         self._timers.set("silence", self._heard_at + SILENCE_LIMIT_S, "relay: silent")

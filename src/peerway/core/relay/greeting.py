@@ -24,42 +24,47 @@ def public_key(private_key: bytes) -> bytes:
     return bindings.crypto_scalarmult_base(private_key)
 
 
-def build_client_info(private_key: bytes, server_key: bytes, nonce: bytes) -> bytes:
-    """The ClientInfo frame. Raises `WireError` when no box can be made for that server key."""
-    info = msgspec.json.encode({"version": PROTOCOL_VERSION, "CanAckPings": True})
-    return build_frame(
-        FrameType.CLIENT_INFO, public_key(private_key) + _seal(info, nonce, server_key, private_key)
-    )
-
-
-def open_client_info(payload: bytes, server_private_key: bytes) -> bytes:
-    """The key of the client that sealed a ClientInfo payload. Raises `WireError`."""
-    client_key = payload[:KEY_SIZE]
-    _open(payload[KEY_SIZE:], client_key, server_private_key)
-    return client_key
-
-
-def build_server_info(server_private_key: bytes, client_key: bytes, nonce: bytes) -> bytes:
-    """The ServerInfo frame."""
-    info = msgspec.json.encode({"version": PROTOCOL_VERSION})
-    return build_frame(FrameType.SERVER_INFO, _seal(info, nonce, client_key, server_private_key))
-
-
-def open_server_info(payload: bytes, server_key: bytes, private_key: bytes) -> None:
-    """Check that the server of this connection sealed a ServerInfo payload. Raises `WireError`."""
-    _open(payload, server_key, private_key)
-
-
-def _seal(message: bytes, nonce: bytes, receiver: bytes, private_key: bytes) -> bytes:
+def shared_with(peer_key: bytes, private_key: bytes) -> bytes:
+    """What the boxes between the two are sealed with. Raises `WireError` when it would be no secret."""
     try:
-        return nonce + bindings.crypto_box(message, nonce, receiver, private_key)
-    except exceptions.CryptoError:
+        return bindings.crypto_box_beforenm(peer_key, private_key)
+    except (exceptions.CryptoError, RuntimeError):
         raise WireError("a key no box can be made for") from None
 
 
-def _open(box: bytes, sender: bytes, private_key: bytes) -> None:
+def build_client_info(client_key: bytes, shared: bytes, nonce: bytes) -> bytes:
+    """The ClientInfo frame."""
+    info = msgspec.json.encode({"version": PROTOCOL_VERSION, "CanAckPings": True})
+    return build_frame(FrameType.CLIENT_INFO, client_key + _seal(info, nonce, shared))
+
+
+def open_client_info(payload: bytes, server_private_key: bytes) -> tuple[bytes, bytes]:
+    """Who sealed a ClientInfo payload: the client's key, and the shared one. Raises `WireError`."""
+    client_key = payload[:KEY_SIZE]
+    shared = shared_with(client_key, server_private_key)
+    _open(payload[KEY_SIZE:], shared)
+    return client_key, shared
+
+
+def build_server_info(shared: bytes, nonce: bytes) -> bytes:
+    """The ServerInfo frame."""
+    return build_frame(
+        FrameType.SERVER_INFO, _seal(msgspec.json.encode({"version": PROTOCOL_VERSION}), nonce, shared)
+    )
+
+
+def open_server_info(payload: bytes, shared: bytes) -> None:
+    """Check that the server of this connection sealed a ServerInfo payload. Raises `WireError`."""
+    _open(payload, shared)
+
+
+def _seal(message: bytes, nonce: bytes, shared: bytes) -> bytes:
+    return nonce + bindings.crypto_box_afternm(message, nonce, shared)
+
+
+def _open(box: bytes, shared: bytes) -> None:
     try:
-        text = bindings.crypto_box_open(box[NONCE_SIZE:], box[:NONCE_SIZE], sender, private_key)
+        text = bindings.crypto_box_open_afternm(box[NONCE_SIZE:], box[:NONCE_SIZE], shared)
     except exceptions.CryptoError:
         raise WireError("an info box that does not open") from None
     try:

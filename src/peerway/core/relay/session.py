@@ -98,6 +98,7 @@ class ServerSession(Leaf):
         self._http = HttpFront()
         self._decoder = FrameDecoder(CLIENT_INFO_LIMIT)
         self._private_key = b""
+        self._shared = b""
         self._outbox = Outbox()
         self._paused = False
         self._told_gone: dict[bytes, float] = {}
@@ -141,7 +142,7 @@ class ServerSession(Leaf):
         self.stage = Stage.RELAYING
         self.was_admitted = True
         self._timers.cancel("handshake")
-        self._write(greeting.build_server_info(self._private_key, self.key, self._rng.randbytes(NONCE_SIZE)))
+        self._write(greeting.build_server_info(self._shared, self._rng.randbytes(NONCE_SIZE)))
         self._arm_keep_alive(now)
 
     def deliver(self, frames: bytes) -> None:
@@ -223,7 +224,7 @@ class ServerSession(Leaf):
         if self.stage is Stage.IDENTIFYING:
             if kind != FrameType.CLIENT_INFO:
                 raise WireError(f"a frame of type {kind:#04x} before ClientInfo")
-            self.key = greeting.open_client_info(payload, self._private_key)
+            self.key, self._shared = greeting.open_client_info(payload, self._private_key)
             self.stage = Stage.IDENTIFIED
             self._events.append(Identified(self.key))
         elif kind == FrameType.PING:

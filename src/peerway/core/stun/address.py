@@ -28,6 +28,7 @@ def pack_ip(ip: str) -> bytes:
     return address.packed
 
 
+@lru_cache(maxsize=_CACHED_ADDRESSES)
 def unpack_ip(packed: bytes) -> str:
     """The canonical text form of 4 or 16 bytes."""
     address = parse_ip(packed)
