@@ -11,6 +11,7 @@ from peerway.core.link import LinkClosed
 from peerway.core.link_table import MAX_PENDING, MAX_PENDING_PER_PEER, MAX_PENDING_PER_SOURCE
 from peerway.core.links import LinkEvent, Links
 from peerway.core.machine import RelayAddress, UdpAddress
+from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.signal.door import Admission
 from peerway.core.signal.message import Body, Signal, build, parse
 from peerway.sim.transport import SimTransports
@@ -103,6 +104,26 @@ def test_a_flood_of_many_senders_does_not_keep_others_out():
     bench.arrive(bench.hello(PEER, 1), RELAY)
     assert bench.answer_of(PEER).echo == bytes([1]) * 32
     assert len(bench.pending) == MAX_PENDING == 256
+
+
+def test_however_many_kinds_of_nonsense_come_the_reasons_are_few():
+    bench = Bench()
+    for size in range(1, 3000, 7):
+        bench.arrive(b"\x04" + bench.rng.randbytes(size), RELAY)
+    for number in range(50):
+        bench.now += 1.0
+        nowhere = Candidate(CandidateKind.HOST, UdpAddress(f"nowhere {number}", 1))
+        body = Body(dial=b"dial", admission=TICKET, candidates=(nowhere,))
+        signal = Signal(PEER.node_id, US.node_id, b"s" * 32, b"", 1, body)
+        bench.arrive(build(signal, PEER.shared_with(US.node_id.box_public()), bench.rng), RELAY)
+    assert bench.links.drops["signal: a candidate that is no address"] == 50
+    assert set(bench.links.drops) <= {
+        "signal: too short or too long",
+        "signal: too many from there",
+        "signal: a candidate that is no address",
+        "the node id is not a valid Ed25519 public key",
+        "the box does not open",
+    }
 
 
 def test_one_peer_crowds_out_nobody_else():

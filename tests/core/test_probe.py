@@ -132,7 +132,7 @@ def test_any_sealed_plaintext_parses_or_raises_wire_error(plaintext):
         (b"\x01\x00", "shorter than its pong"),
         (b"\x03" + bytes(35), "neither ping nor pong"),
         (b"\x02" + bytes(34), "neither ping nor pong"),
-        (b"\x02" + bytes(16) + b"\x05" + bytes(18), "address family 5"),
+        (b"\x02" + bytes(16) + b"\x05" + bytes(18), "address family: 5"),
     ],
 )
 def test_what_is_wrong_inside_is_named(plaintext, complaint):

@@ -191,7 +191,7 @@ class Links(Composite[int]):
                 else:
                     raise WireError(f"{kind.name.lower()}: nobody waits for it")
             except WireError as error:
-                self._drop(str(error))
+                self._drop(error.reason)
 
     def _quic_received(
         self, data: bytes, segment_size: int, local: UdpAddress | None, remote: Address, now: float
@@ -205,7 +205,7 @@ class Links(Composite[int]):
                         self._quic_received(data[start : start + segment_size], 0, local, remote, now)
                     return
         except WireError as error:
-            self._drop(str(error))
+            self._drop(error.reason)
             return
         number = self._table.with_connection_id(connection_id)
         if number is None:

@@ -28,7 +28,15 @@ class PeerwayError(Exception):
 
 
 class WireError(PeerwayError, ValueError):
-    """Bytes from the network that are not what they should be. Leaves codecs only."""
+    """Bytes from the network that are not what they should be. Leaves codecs only.
+
+    `reason` is one of few, to count by, however many kinds of nonsense there are; the message adds
+    the `detail` for people.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, order=True)

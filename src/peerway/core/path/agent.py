@@ -189,7 +189,7 @@ class PathAgent(Composite[PathKey]):
         try:
             probe = self._opener.open(data)
         except WireError as error:
-            self._drop(str(error))
+            self._drop(error.reason)
             return
         key = (local, remote)
         pair = self._pairs.get(key)

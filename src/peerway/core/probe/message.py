@@ -182,6 +182,6 @@ def _decode(plaintext: bytes, size: int) -> Ping | Pong:
     if family == 0:
         return Pong(token, received, None)
     if family not in (4, 6):
-        raise WireError(f"probe: address family {family}")
+        raise WireError("probe: unknown address family", str(family))
     ip = parse_ip(packed[:4] if family == 4 else packed)
     return Pong(token, received, UdpAddress(str(ip), port))

@@ -103,7 +103,7 @@ def build(signal: Signal, shared: bytes, rng: Rng) -> bytes:
 def sender_of(data: bytes) -> NodeId:
     """Who claims to have sent the signal; nothing is proven yet. `WireError` when it is no signal."""
     if not _PREFIX_SIZE + BOX_OVERHEAD < len(data) <= MAX_SIGNAL_SIZE or data[0] != FIRST_BYTE:
-        raise WireError(f"no signal is {len(data)} bytes long")
+        raise WireError("signal: too short or too long", f"{len(data)} bytes")
     return NodeId(bytes(data[1 : 1 + KEY_SIZE]))
 
 
@@ -114,7 +114,7 @@ def parse(data: bytes, key: SecretKey, shared: bytes) -> Signal:
     try:
         wire = _decoder.decode(plaintext)
     except msgspec.DecodeError as error:
-        raise WireError(f"signal: {error}") from None
+        raise WireError("signal: not what a signal holds", str(error)) from None
     if wire.label != LABEL:
         raise WireError("signal: another protocol")
     if wire.sender != sender.public or wire.receiver != key.node_id.public or sender == key.node_id:
@@ -147,4 +147,4 @@ def _candidates(entries: list[tuple[int, str, int]]) -> tuple[Candidate, ...]:
             Candidate(CandidateKind(kind), UdpAddress(plain_ip(ip), port)) for kind, ip, port in entries
         )
     except ValueError as error:
-        raise WireError(f"signal: {error}") from None
+        raise WireError("signal: a candidate that is no address", str(error)) from None
