@@ -40,7 +40,7 @@ CERTAIN_S = 3.0  # what may not become direct is watched so long
 AT_ONCE_S = 5.0  # what a path that was not touched takes, at most
 SURVIVES_S = 20.0  # without any path a connection outlives this much, and may end after it
 CLOSED_WITHIN_S = 10.0
-FORGOTTEN_AFTER_S = 12.0  # after the end nothing of a connection is left
+FORGOTTEN_AFTER_S = 25.0  # after the end nothing is left; a dial that gave way may be answered for 20 s
 IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
 NOTE_SIZE = 2_000
 
