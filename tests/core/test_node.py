@@ -4,6 +4,7 @@ import pytest
 from tests.sim.two_homes import RELAY, SECRET, TwoHomes
 
 from peerway.core.quic.events import StreamOpened
+from peerway.sim.link import LinkQuality
 
 
 def test_two_homes_meet_through_the_relay_and_then_directly():
@@ -123,6 +124,18 @@ def test_closing_tells_the_peer():
     homes.world.run_for(5.0)
     assert homes.right.closed[homes.right_link].by_peer
     assert len(homes.left.machine._links) == len(homes.right.machine._links) == 0
+
+
+def test_a_goodbye_is_repeated_where_much_is_lost():
+    for seed in range(5):
+        homes = TwoHomes(seed=seed)
+        homes.dial()
+        homes.world.run_for(2.0)
+        homes.topology.left_home.uplink.quality = LinkQuality(loss=0.6)
+        homes.topology.server.link().up = False  # nor is there a relay to say it by
+        homes.left.close(homes.link)
+        homes.world.run_for(4.0)
+        assert homes.right.closed[homes.right_link].by_peer
 
 
 def test_an_idle_connection_sends_nothing():

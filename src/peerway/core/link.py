@@ -11,7 +11,7 @@ from the relay to a direct path changes an address beneath QUIC, never QUIC.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -52,6 +52,7 @@ from peerway.core.signal.session import (
 DIAL_TIMEOUT_S = 20.0
 MAX_EARLY_PROBES = 8
 LINGER_S = 3.0
+FAREWELL_FIRST_S, FAREWELL_FOR_S = 0.1, 1.0  # goodbye is said again after 0.1, 0.3, 0.9 and 2.7 s
 ACKNOWLEDGEMENT_SIZE = 200  # bytes that QUIC needs at most to say what arrived
 RESEND_AFTER_S = 0.5  # in a handshake: by then the peer has answered, or never heard us
 RESEND_BATCHES = 2  # what a doubted path may have swallowed last is sent again on the next best
@@ -115,6 +116,7 @@ class Link(Composite[str]):
         self._farewell: tuple[PathKey, ...] = ()
         self._last_sent: deque[Transmit] = deque(maxlen=RESEND_BATCHES)
         self._last_sent_at = 0.0
+        self._closed_at = 0.0
         self._early_probes: deque[tuple[bytes, UdpAddress | None, Address]] = deque(maxlen=MAX_EARLY_PROBES)
         self._adopt("signal", session)
         self._adopt("quic", quic)
@@ -358,7 +360,8 @@ class Link(Composite[str]):
             self._timers.cancel("give up")
             self._events.append(LinkEstablished())
         elif isinstance(event, SessionEnded):
-            self._timers.set("linger", now, "link: quic is done")
+            if "farewell" not in self._timers:
+                self._timers.set("linger", now, "link: quic is done")
         elif isinstance(event, SessionClosed):
             self._over(event.code, event.reason, event.by_peer, now)
         else:
@@ -434,13 +437,27 @@ class Link(Composite[str]):
             self._quic.path_switched(now)
             self._touch("quic")
 
+    def _part(self, ways: tuple[PathKey, ...], by_peer: bool, now: float) -> None:
+        """QUIC says goodbye once, and on a path that loses much the peer would wait for us in vain."""
+        relays: tuple[PathKey, ...] = tuple(
+            (None, route) for route in self._session.routes if isinstance(route, RelayAddress)
+        )
+        self._farewell = tuple(dict.fromkeys(ways + relays))
+        if by_peer or not self._last_sent:
+            return
+        goodbye = self._last_sent[-1]
+        self._last_sent.clear()
+        self._last_sent.append(goodbye)
+        self._send_again([way for way in self._farewell if way not in ways])
+        self._timers.set("farewell", now + FAREWELL_FIRST_S, "link: say goodbye again")
+
     def _remember(self, sent: Transmit, now: float) -> None:
         # in a handshake mere acknowledgements must not push out what the peer waits for
         if self.is_established or len(sent.segments[0]) > ACKNOWLEDGEMENT_SIZE:
             self._last_sent.append(sent)
             self._last_sent_at = now
 
-    def _send_again(self, ways: list[PathKey]) -> None:
+    def _send_again(self, ways: Iterable[PathKey]) -> None:
         """What was sent last, by other ways: QUIC drops what has arrived already."""
         for sent in self._last_sent:
             self._transmits.extend(Transmit(sent.segments, remote, local) for local, remote in ways)
@@ -448,6 +465,12 @@ class Link(Composite[str]):
     def _timer_expired(self, name: str, now: float) -> None:
         if name == "linger":
             self._events.append(LinkEnded())
+            return
+        if name == "farewell":
+            self._send_again(self._farewell)
+            if now - self._closed_at < FAREWELL_FOR_S:
+                again = now + 2 * max(now - self._closed_at, FAREWELL_FIRST_S)
+                self._timers.set("farewell", again, "link: say goodbye again")
             return
         reason = "the handshake did not finish" if self.is_proven else "the peer did not answer"
         self._quic.close(CODE_UNREACHABLE, reason, now)
@@ -458,8 +481,9 @@ class Link(Composite[str]):
         if self.is_closed:
             return
         self.is_closed = True
+        self._closed_at = now
         if self._agent is not None and self._agent.selected is not None:
-            self._farewell = (self._agent.selected,)
+            self._part((self._agent.selected,), by_peer=by_peer, now=now)
         self._agent = None
         self._release("path")
         self._release("signal")

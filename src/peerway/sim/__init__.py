@@ -19,7 +19,9 @@ from peerway.sim.scenario import (
     Restart,
     Roam,
     Scenario,
+    Sleep,
     Transfer,
+    Unplug,
 )
 
 __all__ = [
@@ -46,5 +48,7 @@ __all__ = [
     "Roam",
     "RouterPlan",
     "Scenario",
+    "Sleep",
     "Transfer",
+    "Unplug",
 ]

@@ -34,7 +34,9 @@ from peerway.sim.scenario import (
     Restart,
     Roam,
     Scenario,
+    Sleep,
     Transfer,
+    Unplug,
 )
 
 COMMON_PORT = 41641  # what every node prefers
@@ -60,15 +62,20 @@ def _draw_plan(rng: random.Random) -> InternetPlan:
     if carrier is not None:
         routers.append(carrier)
     families = rng.choices(((4,), (4, 6), (6,)), (60, 30, 10))[0]
-    hosts = []
+    hosts, home = [], ""
     shares_lan = rng.random() < 0.1
     for side in SIDES:
         if side == "left" or not shares_lan:
             uplink = carrier.name if carrier is not None and rng.random() < 0.8 else CORE
             routers += _draw_site(rng, side, uplink)
+            home = routers[-1].name
         side_families = families if rng.random() < 0.9 else (4, 6)
-        interface = InterfacePlan(routers[-1].name, side_families)
-        hosts.append(HostPlan(side, (interface,), COMMON_PORT if rng.random() < 0.5 else 0))
+        interfaces = [InterfacePlan(home, side_families)]
+        if rng.random() < 0.15:
+            routers.append(RouterPlan(f"{side}-mobile", CORE, _draw_nat(rng), inside=f"10.{len(routers)}.0"))
+            interfaces.append(InterfacePlan(routers[-1].name, (4,), "wwan0"))
+        port = COMMON_PORT if rng.random() < 0.5 else 0
+        hosts.append(HostPlan(side, tuple(interfaces), port, bridges=14 if rng.random() < 0.1 else 0))
     routers.append(RouterPlan("elsewhere", nat4=_draw_nat(rng), nat6=_FIREWALL, inside="192.168.7"))
     relays = tuple(
         RelayPlan(f"relay{number}.test", (4, 6) if 6 in families or rng.random() < 0.5 else (4,))
@@ -180,6 +187,8 @@ def _draw_action(rng: random.Random, plan: InternetPlan) -> Action:
         (15, lambda: Reboot(rng.choice(routers), rng.random() < 0.3)),
         (15, lambda: Roam(side, rng.choice([*routers, "elsewhere"]))),
         (10, lambda: Restart(side)),
+        (8, lambda: Sleep(side, rng.choice((3.0, 15.0, 60.0, 600.0)))),
+        (8, lambda: Unplug(side, rng.choice((0.5, 5.0, 50.0)))),
         (20, lambda: Partition(rng.choice([*routers, *relays, side]), rng.choice((1.0, 5.0, 15.0, 40.0)))),
         (5, lambda: HangUp(side)),
         (5, lambda: Dial(side)),

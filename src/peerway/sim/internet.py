@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from peerway.sim.host import Host
 from peerway.sim.link import Link, LinkQuality
 from peerway.sim.network import Router
@@ -34,9 +36,7 @@ class Internet:
         for number, relay in enumerate(plan.relays):
             self._build_relay(relay.name, relay.families, number)
         for host in plan.hosts:
-            self.hosts[host.name] = Host(self.world, host.name)
-            for interface in host.interfaces:
-                self._attach(self.hosts[host.name], interface)
+            self._build_host(host)
         for name in plan.down:
             self._link(name).up = False
 
@@ -71,14 +71,23 @@ class Internet:
         self.world.names[name] = tuple(address.ip for address in host.addresses)
         run_server(self.world, host)
 
-    def _attach(self, host: Host, plan: InterfacePlan) -> None:
+    def _build_host(self, plan: HostPlan) -> None:
+        host = self.hosts[plan.name] = Host(self.world, plan.name)
+        for number in range(plan.bridges):
+            host.attach_unplugged(f"172.{17 + number}.0.1/16", interface=f"br-{number:04x}")
+        for metric, interface in enumerate(plan.interfaces):
+            self._attach(host, interface, metric)
+
+    def _attach(self, host: Host, plan: InterfacePlan, metric: int) -> None:
         addresses = []
         if 4 in plan.families:
             addresses.append(f"{self._address4(plan.router)}/24")
         if 6 in plan.families:
             number = self._next(f"{plan.router} 6")
             addresses.append(f"2001:db8:{self._numbers[plan.router]:x}::{number:x}/64")
-        host.attach(self._router(plan.router), *addresses, interface=plan.name, quality=plan.quality)
+        host.attach(
+            self._router(plan.router), *addresses, interface=plan.name, quality=plan.quality, metric=metric
+        )
 
     def _outside(self, plan: RouterPlan) -> tuple[str, ...]:
         """Fresh addresses for the outside of the router."""
@@ -122,8 +131,22 @@ class Internet:
         for interface in self.plan.host(host).interfaces:
             self.hosts[host].detach(interface.name)
         self.plan = self.plan.with_host(plan)
-        for interface in plan.interfaces:
-            self._attach(self.hosts[host], interface)
+        for metric, interface in enumerate(plan.interfaces):
+            self._attach(self.hosts[host], interface, metric)
+
+    def unplug(self, host: str) -> InterfacePlan:
+        """The interface that the host sends by is gone."""
+        plan = self.plan.host(host)
+        first, *others = plan.interfaces
+        self.hosts[host].detach(first.name)
+        self.plan = self.plan.with_host(replace(plan, interfaces=tuple(others)))
+        return first
+
+    def plug(self, host: str, interface: InterfacePlan) -> None:
+        """The host has an interface again, with new addresses, and sends by it."""
+        plan = self.plan.host(host)
+        self.plan = self.plan.with_host(replace(plan, interfaces=(interface, *plan.interfaces)))
+        self._attach(self.hosts[host], interface, 0)
 
     def reboot(self, router: str, renumber: bool) -> None:
         """The router forgets every mapping; with `renumber` its outside addresses are new."""

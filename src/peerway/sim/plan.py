@@ -59,11 +59,16 @@ class InterfacePlan:
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """A host. `port`: that of its sockets, which many nodes have in common; 0 is any."""
+    """A host, which sends by the first of its `interfaces` that has the family.
+
+    `port`: that of its sockets, which many nodes have in common; 0 is any. `bridges`: interfaces
+    that lead nowhere, as container engines leave them.
+    """
 
     name: str
     interfaces: tuple[InterfacePlan, ...]
     port: int = 0
+    bridges: int = 0
 
 
 @dataclass(frozen=True, slots=True)

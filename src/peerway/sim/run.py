@@ -27,7 +27,9 @@ from peerway.sim.scenario import (
     Roam,
     Scenario,
     Side,
+    Sleep,
     Transfer,
+    Unplug,
     other,
 )
 from peerway.sim.soundness import check
@@ -161,6 +163,10 @@ class Run:
                 self._pause(seconds)
             case Restart(side):
                 self._restart(side)
+            case Sleep(side, seconds):
+                self._sleep(side, seconds)
+            case Unplug(side, seconds):
+                self._unplug(side, seconds)
             case Roam(side, router):
                 self._roam(side, router)
             case Reboot(router, renumber):
@@ -223,6 +229,23 @@ class Run:
             self._connect((side,))
         self._settle()
 
+    def _sleep(self, side: Side, seconds: float) -> None:
+        self.internet.hosts[side].sleep()
+        self.world.run_for(seconds)
+        self._may_end |= seconds >= SURVIVES_S
+        self.internet.hosts[side].wake()
+        self._settle()
+
+    def _unplug(self, side: Side, seconds: float) -> None:
+        interface = self.internet.unplug(side)
+        began = self.world.now
+        if seconds > 2 * SURVIVES_S:
+            self._settle()
+        self.world.run_until(began + seconds)
+        self._may_end |= seconds >= SURVIVES_S
+        self.internet.plug(side, interface)
+        self._settle()
+
     def _roam(self, side: Side, router: str) -> None:
         host = self.internet.plan.host(side)
         first = replace(host.interfaces[0], router=router)
@@ -230,11 +253,10 @@ class Run:
         self._settle()
 
     def _partition(self, name: str, seconds: float) -> None:
-        was_direct = self._are_direct
         self.internet.cut(name)
         began = self.world.now
-        stays = was_direct and outlook(self.internet.plan, *SIDES) == "direct"
-        if self._is_wanted and stays and self.talk.is_up and seconds > AT_ONCE_S:
+        is_untouched = self._are_direct and name in self.internet.relays
+        if self._is_wanted and is_untouched and self.talk.is_up and seconds > AT_ONCE_S:
             self._exchange(dict.fromkeys(SIDES, NOTE_SIZE), AT_ONCE_S)
         self.world.run_until(began + seconds)
         self._may_end |= seconds >= SURVIVES_S

@@ -56,6 +56,22 @@ class Restart:
 
 
 @dataclass(frozen=True, slots=True)
+class Sleep:
+    """A host sleeps so many seconds."""
+
+    side: Side
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unplug:
+    """The interface that a host sends by is gone for so many seconds, and comes back with new addresses."""
+
+    side: Side
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Roam:
     """A host leaves its networks for the inside of `router`."""
 
@@ -79,7 +95,7 @@ class Partition:
     seconds: float
 
 
-Action = Dial | HangUp | Transfer | Pause | Restart | Roam | Reboot | Partition
+Action = Dial | HangUp | Transfer | Pause | Restart | Sleep | Unplug | Roam | Reboot | Partition
 
 
 @dataclass(frozen=True, slots=True)
