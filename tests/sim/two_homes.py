@@ -18,9 +18,19 @@ SECRET = b"s" * 16
 class TwoHomes:
     """The nodes have had two seconds. `quic`: they speak qh3's, and no run is like another."""
 
-    def __init__(self, left="eim-apdf", right="eim-apdf", seed=1, access=DEFAULT_QUALITY, quic=True):
+    def __init__(
+        self,
+        left="eim-apdf",
+        right="eim-apdf",
+        seed=1,
+        access=DEFAULT_QUALITY,
+        *,
+        quic=True,
+        is_traced=True,
+    ):
         self.topology = pair(left, right, seed, access)
         self.world = self.topology.world
+        self.world.is_traced = is_traced
         self.relay = run_server(self.world, self.topology.server)
         transports = Qh3Transport if quic else SimTransports(self.world.rng("transports"))
         self.left, self.right = (

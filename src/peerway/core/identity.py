@@ -21,7 +21,7 @@ KEY_SIZE = 32
 NONCE_SIZE = bindings.crypto_box_NONCEBYTES
 BOX_OVERHEAD = bindings.crypto_box_ZEROBYTES - bindings.crypto_box_BOXZEROBYTES
 SIGNATURE_SIZE = bindings.crypto_sign_BYTES
-TEXTS_KEPT = 4096
+DERIVED_KEPT = 4096  # forms of public keys that are asked for again and again
 
 
 class KeyTextError(PeerwayError, ValueError):
@@ -40,9 +40,17 @@ def decode_text(text: str) -> bytes:
     return base64.b32decode(text.upper() + "=" * (-len(text) % 8))
 
 
-@lru_cache(maxsize=TEXTS_KEPT)
+@lru_cache(maxsize=DERIVED_KEPT)
 def _text_of(public: bytes) -> str:
     return encode_text(public)
+
+
+@lru_cache(maxsize=DERIVED_KEPT)
+def _box_public_of(public: bytes) -> bytes:
+    try:
+        return bindings.crypto_sign_ed25519_pk_to_curve25519(public)
+    except (CryptoError, RuntimeError):
+        raise WireError("the node id is not a valid Ed25519 public key") from None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,10 +97,7 @@ class NodeId:
 
     def box_public(self) -> bytes:
         """The X25519 form of the key, 32 bytes; `WireError` when the key is no point of the curve."""
-        try:
-            return bindings.crypto_sign_ed25519_pk_to_curve25519(self.public)
-        except (CryptoError, RuntimeError):
-            raise WireError("the node id is not a valid Ed25519 public key") from None
+        return _box_public_of(self.public)
 
 
 @dataclass(frozen=True, slots=True)
