@@ -63,17 +63,33 @@ def test_bytes_arrive_whole_and_in_order_through_loss_and_jitter():
     assert client.machine.received == sent
 
 
-def test_writes_do_not_arrive_in_the_pieces_they_were_made_in():
-    world, client, answerer, _ = client_and_server()
+def pieces_of(writes, every_s, **quality):
+    """In what pieces that many writes of ten bytes arrive."""
+    world, client, answerer, _ = client_and_server(**quality)
     pieces = []
     answerer.stream_data = lambda stream, data, now: pieces.append(data)
     call(client, lambda machine: machine.open(URL))
     world.run_for(1.0)
-    for _ in range(20):
-        call(client, lambda machine: machine.write(b"0123456789"))
-    world.run_for(1.0)
-    assert len(pieces) > 20
-    assert b"".join(pieces) == b"0123456789" * 20
+    for number in range(writes):
+        world.after(number * every_s, call, client, lambda machine: machine.write(b"0123456789"))
+    world.run_for(10.0)
+    assert b"".join(pieces) == b"0123456789" * writes
+    return [len(piece) for piece in pieces]
+
+
+def test_what_is_written_at_one_moment_arrives_together():
+    assert pieces_of(1, 0.0) == [10]
+    assert pieces_of(100, 0.0) == [1000]
+
+
+def test_writes_do_not_arrive_in_the_pieces_they_were_made_in():
+    pieces = pieces_of(40, 0.001)
+    assert len(pieces) > 40
+    assert {1, 9} & set(pieces)
+
+
+def test_segments_of_a_lossy_stream_are_lost_each_by_itself():
+    assert max(pieces_of(1000, 0.0, loss=0.2)) == 1448
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,11 @@ class Link:
         """Whether one way at least carries nothing at all."""
         return not self.up or self._upwards.quality.loss >= 1 or self._downwards.quality.loss >= 1
 
+    @property
+    def loses(self) -> bool:
+        """Whether it loses byte streams' segments on the way up or down."""
+        return bool(self._upwards.quality.loss or self._downwards.quality.loss)
+
     def stream_delay(self, upwards: bool) -> float | None:
         """Seconds for a piece of a byte stream, its retransmissions included.
 

@@ -53,6 +53,11 @@ class StreamRoute:
         return min((quality.rate for quality in qualities if quality.rate is not None), default=None)
 
     @property
+    def loses(self) -> bool:
+        """Whether what passes may be lost on the way, and sent again."""
+        return any(hop.link.loses for hop in self.hops)
+
+    @property
     def is_forgotten(self) -> bool:
         """Whether a NAT on the way knows nothing of it any more."""
         return _boots(self.hops) != self.boots

@@ -2,13 +2,13 @@
 
 What the ends of a TCP connection see of it: a piece takes the delays of the links, a loss
 costs a retransmission, a rate makes the writer wait, a link that stays down breaks it for
-whoever writes. Pieces are cut anew on the way, as TCP does. A NAT keeps it until it reboots;
+whoever writes. What is written at one moment goes together, and pieces are cut anew on the way, as
+TCP does. A NAT keeps it until it reboots;
 then what comes from its inside is answered with a reset, and what comes from outside not at all.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from peerway.sim.driver import Driver
@@ -19,6 +19,8 @@ from peerway.sim.world import World
 
 PAUSE_BYTES, RESUME_BYTES = 131_072, 32_768  # what waits to leave
 BROKEN_AFTER_S = 15.0
+SEGMENT_BYTES = 1448  # what is lost, or waits for its turn, by itself
+PIECE_BYTES = 65_536  # at most, where nothing is lost and nothing waits
 
 
 class StreamEnd:
@@ -33,8 +35,7 @@ class StreamEnd:
         self._route = route
         self._outwards = outwards
         self._rng = world.rng(f"stream {name}")
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
+        self._waiting = bytearray()
         self._open = True
         self._closing = False
         self._paused = False
@@ -52,11 +53,10 @@ class StreamEnd:
         if not self._open or self._closing:
             self._log(f"lost {len(data)}")
             return
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
+        self._waiting += data
         if not self._pump_due:
-            self._pump()
-        if self._waiting_bytes > PAUSE_BYTES and not self._paused:
+            self._pump_after(0.0)
+        if len(self._waiting) > PAUSE_BYTES and not self._paused:
             self._paused = True
             self._world.after(0.0, self._tell, "stream_paused")
 
@@ -65,7 +65,7 @@ class StreamEnd:
         if self._open and not self._closing:
             self._closing = True
             if not self._pump_due:
-                self._pump()
+                self._pump_after(0.0)
 
     def _pump(self) -> None:
         self._pump_due = False
@@ -82,12 +82,13 @@ class StreamEnd:
                 self._open = False
                 self._schedule_arrival(delay, self.peer.ended, "")
                 return
-            data = self._waiting.popleft()
-            self._waiting_bytes -= len(data)
             rate = self._route.rate(self._outwards)
+            size = PIECE_BYTES if rate is None and not self._route.loses else SEGMENT_BYTES
+            data = bytes(self._waiting[:size])
+            del self._waiting[:size]
             leaving = len(data) * 8 / rate if rate is not None else 0.0
             self._schedule_arrival(leaving + delay, self.peer.arrived, data)
-            if self._paused and self._waiting_bytes < RESUME_BYTES:
+            if self._paused and len(self._waiting) < RESUME_BYTES:
                 self._paused = False
                 self._world.after(leaving, self._tell, "stream_resumed")
             if leaving:
