@@ -1,16 +1,22 @@
 """The simulator's NATs do what the kernel's do, question by question."""
 
 import asyncio
+import sys
 
 import pytest
 from tests.lab.ground_truth import TooLate, examine
 from tests.lab.ground_truth_kernel import open_bench
 from tests.lab.ground_truth_sim import SimBench
+from tests.sim.toy_machines import Scribe
 
+from peerway.core.machine import UdpAddress
 from peerway.lab.kinds import KINDS as KERNEL_KINDS
 from peerway.lab.laboratory import Laboratory
-from peerway.lab.topology import SERVER, gallery
+from peerway.lab.topology import SERVER, SERVER_IPS, gallery
+from peerway.sim.host import Host
+from peerway.sim.network import LinkQuality, Router
 from peerway.sim.topology import KINDS
+from peerway.sim.world import World
 
 pytestmark = pytest.mark.lab
 
@@ -22,9 +28,56 @@ async def ask_the_kernel() -> dict[str, dict]:
     async with Laboratory(gallery(NAMES)) as lab:
         homes = [f"{name}-1" for name in NAMES]
         await lab.start_workers(SERVER, *homes)
-        benches = [await open_bench(lab, number, home) for number, home in enumerate(homes)]
+        benches = await asyncio.gather(*(open_bench(lab, number, home) for number, home in enumerate(homes)))
         answers = await asyncio.gather(*(examine(bench) for bench in benches))
-        return dict(zip(NAMES, answers, strict=True))
+        return {**dict(zip(NAMES, answers, strict=True)), "too big": await send_too_much(lab)}
+
+
+SENDER = """
+import socket, sys, time
+mode, to = sys.argv[1:]
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sender.setsockopt(socket.IPPROTO_IP, 10, int(mode))  # IP_MTU_DISCOVER
+for _ in range(2):
+    try:
+        sender.sendto(bytes(1253), (to, 9))
+        print("sent")
+    except OSError as error:
+        print(error.strerror.lower())
+    time.sleep(0.1)
+"""
+HEEDING, OURS = "2", "3"  # IP_PMTUDISC_DO, IP_PMTUDISC_PROBE
+
+
+async def send_too_much(lab):
+    """What the system says of 1,281 bytes twice: behind a router of MTU 1,280, and with that MTU itself."""
+    home, said = "eim-apdf-1", {}
+    for machine, device in ((f"{home}-router", "wan"), (home, "eth0")):
+        await lab.run(machine, "ip", "link", "set", device, "mtu", "1280")
+        for mode in (HEEDING, OURS):
+            said[device, mode] = (
+                await lab.run(home, sys.executable, "-c", SENDER, mode, SERVER_IPS[0])
+            ).split("\n")[:2]
+    return said
+
+
+def send_too_much_in_the_simulator(device, mode):
+    world = World(1)
+    core = Router(world, "core")
+    home = Router(world, "home", core, KINDS["eim-apdf"], "198.51.100.1")
+    host = Host(world, "host", heeds_too_big=mode == HEEDING)
+    link = host.attach(home, "10.1.0.2/24")
+    (home.uplink if device == "wan" else link).quality = LinkQuality(mtu=1280)
+    host.open_udp(5000)
+    scribe = Scribe()
+    driver = host.run(scribe)
+    said = []
+    for _ in range(2):
+        scribe.inputs.clear()
+        driver.call(lambda now: scribe.send(UdpAddress("203.0.113.10", 9), bytes(1253)))
+        said.append(scribe.inputs[0][2] if scribe.inputs else "sent")
+        world.run_for(0.1)
+    return said
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +93,9 @@ def kernel():
 @pytest.mark.parametrize("name", NAMES)
 def test_the_simulator_agrees_with_the_kernel(name, kernel):
     assert asyncio.run(examine(SimBench(KINDS[name], seed=1))) == kernel[name]
+
+
+@pytest.mark.parametrize("mode", [HEEDING, OURS])
+@pytest.mark.parametrize("device", ["wan", "eth0"])
+def test_what_is_too_big_is_told_as_the_kernel_tells_it(device, mode, kernel):
+    assert send_too_much_in_the_simulator(device, mode) == kernel["too big"][device, mode]

@@ -3,6 +3,12 @@
 Here are the words that a scenario is written in. What is done with one stands in modules:
 `run.run` runs it, `outlook.outlook` says how it must end, `shrink.shrink` makes it smaller,
 `diagram.sequence_diagram` draws it, `draw.draw` invents one and `campaign.run_seeds` thousands.
+
+Beneath are the parts of the world: `world` (virtual time, chance, names, the trace), `network` and
+`link` (routers in a tree, and what is between them), `host` (interfaces, sockets, streams, sleep),
+`nat` (with `sessions` and `ports`) and `nodes` (whole nodes on hosts). Put your own together with
+them: docs/how-to/simulate-a-network.md. NATs do here what the kernel's do:
+tests/lab/test_ground_truth.py asks both the same questions.
 """
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
