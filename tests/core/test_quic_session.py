@@ -375,6 +375,30 @@ def test_a_path_switch_sends_at_once_whatever_the_back_off():
     assert pair.now - before < 0.1
 
 
+def test_a_switch_is_got_over_though_the_first_packets_on_the_new_path_are_lost():
+    pair = Pair().establish()
+    pair.run(1)
+    stream = pair.client.session.open_stream(pair.now)
+    pair.spoil = lambda datagram: None
+    pair.client.session.write(stream, b"hello", pair.now)
+    pair.run(40)
+    before = pair.now
+    pair.client.session.path_switched(pair.now)
+    pair.run(0.2)
+    pair.spoil = lambda datagram: datagram
+    assert pair.run(20, lambda: bool(pair.server.of(StreamReadable)))
+    assert pair.now - before < 1.0
+
+
+def test_a_switch_while_nothing_is_under_way_sends_nothing():
+    pair = Pair().establish()
+    pair.run(5)
+    before = pair.datagrams
+    pair.client.session.path_switched(pair.now)
+    pair.run(30)
+    assert pair.datagrams == before
+
+
 def test_a_path_switch_before_the_handshake_is_harmless():
     pair = Pair()
     pair.client.session.path_switched(pair.now)

@@ -134,6 +134,41 @@ def test_an_attempt_that_hangs_is_given_up_for_a_fresh_one_when_somebody_asks():
     assert [event.stream for event in bench.events if isinstance(event, CloseStream)] == [f"{URL} 1"]
 
 
+def test_failures_before_it_came_up_count_little_when_it_goes_down_soon():
+    bench = started(server_is_up=False)
+    bench.run_for(200.0)
+    bench.server_is_up = True
+    bench.keeper.retry(bench.now)
+    bench.settle()
+    bench.now += 3.0
+    bench.keeper.stream_closed("connection reset", bench.now)
+    bench.settle()
+    down = [event for event in bench.events if isinstance(event, RelayDown)]
+    assert 2.0 <= down[-1].retry_in <= 3.0
+
+
+def test_a_relay_that_accepts_and_drops_is_not_stormed():
+    bench = started()
+    waits = []
+    for _ in range(8):
+        bench.keeper.stream_closed("go away", bench.now)
+        bench.settle()
+        waits.append([event for event in bench.events if isinstance(event, RelayDown)][-1].retry_in)
+        bench.run_for(waits[-1])
+    assert bench.keeper.is_up
+    assert min(waits[3:]) >= 2.0
+
+
+def test_a_changed_address_connects_anew_at_once_and_starts_the_back_off_anew():
+    bench = started()
+    bench.keeper.reconnect(bench.now)
+    bench.settle()
+    assert bench.keeper.is_up
+    (down,) = (event for event in bench.events if isinstance(event, RelayDown))
+    assert down.retry_in == 0.0
+    assert bench.count(RelayUp) == bench.count(OpenStream) == 2
+
+
 def test_each_connection_has_a_key_of_its_own():
     bench = started(server_is_up=False)
     bench.run_for(2.0)

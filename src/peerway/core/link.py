@@ -55,6 +55,7 @@ LINGER_S = 3.0
 FAREWELL_FIRST_S, FAREWELL_FOR_S = 0.1, 1.0  # goodbye is said again after 0.1, 0.3, 0.9 and 2.7 s
 ACKNOWLEDGEMENT_SIZE = 200  # bytes that QUIC needs at most to say what arrived
 RESEND_AFTER_S = 0.5  # in a handshake: by then the peer has answered, or never heard us
+SWALLOWED_WITHIN_S = 5.0  # what was sent before that has arrived, or QUIC has sent it again
 RESEND_BATCHES = 2  # what a doubted path may have swallowed last is sent again on the next best
 CODE_UNREACHABLE = 0x10
 
@@ -428,7 +429,8 @@ class Link(Composite[str]):
     def _switched(self, event: PathSelected, now: float) -> None:
         # a handshake that met no path yet would wait for QUIC's back-off, which may be long by now
         waits = not self.is_established and now - self._last_sent_at >= RESEND_AFTER_S
-        resend = self._resend or waits
+        swallowed = self._resend and now - self._last_sent_at < SWALLOWED_WITHIN_S
+        resend = swallowed or waits
         if resend and event.kind is not None and self._agent and self._agent.selected:
             self._send_again([self._agent.selected])
         self._resend = False

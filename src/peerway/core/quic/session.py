@@ -40,6 +40,7 @@ from peerway.core.quic.transport import (
 
 VIRTUAL_ADDRESS = UdpAddress("192.0.2.1", 1)
 HANDSHAKE_TIMEOUT_S = 30.0
+NUDGE_FIRST_S, NUDGE_CAP_S = 0.25, 4.0
 TIMER_FLOOR_S = 0.001  # QUIC paces by the microsecond; waking that often would send packets one by one
 MAX_REASON_CHARACTERS = 256
 
@@ -69,6 +70,7 @@ class QuicSession(Leaf):
         self._is_client = is_client
         self._now = now
         self._dirty = True
+        self._nudge_after = NUDGE_FIRST_S
         self._reader = FrameReader()
         self._binding_secret = b""
         self._streams = Streams(transport, self._emit, is_client=is_client)
@@ -130,6 +132,8 @@ class QuicSession(Leaf):
         self._at(now)
         if self._transport.deadline() is not None:
             self._transport.ping()
+            self._nudge_after = NUDGE_FIRST_S
+            self._timers.set("nudge", self._now + self._nudge_after, "quic: did the new path take it?")
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End the session at once; what is still under way may be lost. `code` is below 2**32."""
@@ -211,7 +215,18 @@ class QuicSession(Leaf):
         self._now = max(self._now, now)
         self._dirty = True
 
+    def _nudge(self) -> None:
+        """The ping at a switch may be lost as well, and the back-off that the old path caused is long."""
+        waits_until = self._transport.deadline()
+        if waits_until is not None and waits_until - self._now > self._nudge_after:
+            self._transport.ping()
+            self._nudge_after = min(2 * self._nudge_after, NUDGE_CAP_S)
+            self._timers.set("nudge", self._now + self._nudge_after, "quic: did the new path take it?")
+
     def _timer_expired(self, name: str, now: float) -> None:
+        if name == "nudge":
+            self._nudge()
+            return
         what = "the handshake" if self.state is State.HANDSHAKING else "the proof of who the client is"
         self._close(
             SessionCode.HANDSHAKE_TIMEOUT, f"{what} did not arrive within {HANDSHAKE_TIMEOUT_S:.0f} s"
@@ -323,6 +338,7 @@ class QuicSession(Leaf):
             return
         self.state = State.CLOSED
         self._timers.cancel("handshake")
+        self._timers.cancel("nudge")
         self._events.append(closed)
 
     def _end(self) -> None:

@@ -25,6 +25,7 @@ BACKOFF_FIRST_S = 0.25
 BACKOFF_CAP_S = 30.0
 BACKOFF_JITTER = 0.5  # of the delay, added at random: a restarted relay is not stormed
 STALLED_AFTER_S = 2.0  # an attempt that is older when somebody asks is given up for a fresh one
+FAILURES_OF_A_SHORT_LIFE = 3  # a relay that accepts and drops us is asked after two seconds, then later
 STABLE_AFTER_S = 10.0  # a connection that stood so long starts the back-off anew
 
 
@@ -110,6 +111,7 @@ class RelayKeeper(Composite[str]):
         if self.is_up:
             self.is_up = False
             self._events.append(RelayDown(self.url, "this machine's address changed", 0.0))
+        self._failures = 0
         self._timers.cancel("retry")
         self._connect(now)
         self._settle(now)
@@ -186,8 +188,9 @@ class RelayKeeper(Composite[str]):
         self._events.append(RelayUp(self.url))
 
     def _went_down(self, reason: str, now: float) -> None:
-        if self.is_up and now - self._up_since >= STABLE_AFTER_S:
-            self._failures = 0
+        if self.is_up:  # what failed before it came up says little of it
+            is_stable = now - self._up_since >= STABLE_AFTER_S
+            self._failures = 0 if is_stable else min(self._failures, FAILURES_OF_A_SHORT_LIFE)
         self.is_up = False
         self.last_error = reason
         self._release(self._stream)

@@ -1,0 +1,161 @@
+"""Watches nodes for what no attacker may bring about, with the knowledge of who truly sent what.
+
+Attach one before anything happens, tell it of every node (`watch`) and of the hosts whose STUN
+servers are honest, and read `violations` at the end. What is wrong, for each node:
+
+- a connection is established with somebody it neither dialled nor admits,
+- a path is proven or selected that does not lead to the peer: no datagram of the peer's host
+  was ever seen from that address, on any link,
+- a relay path is proven to a client that is not the peer (how it is met, it has to believe),
+- it believes to have an address outside that no honest STUN server ever told it,
+- a named limit is not held (`peerway.sim.limits`),
+- somebody who never spoke gets more than a little from it (`peerway.sim.harm`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from peerway.core.identity import NodeId
+from peerway.core.link import LinkEstablished
+from peerway.core.links import LinkEvent
+from peerway.core.machine import Address, Event, RelayAddress, UdpAddress, WireError
+from peerway.core.path.candidate import CandidateKind
+from peerway.core.path.events import LocalCandidates, PathProven, PathSelected
+from peerway.core.stun.attributes import XorMappedAddress
+from peerway.core.stun.message import MessageClass, is_stun, parse
+from peerway.sim.harm import Harm, HarmLimits
+from peerway.sim.limits import drops, exceeded
+from peerway.sim.nodes import SimNode
+from peerway.sim.tap import Moment, Sighting
+from peerway.sim.world import World
+
+SAMPLE_S = 0.25
+VIOLATIONS_KEPT = 1000
+
+
+class Monitor:
+    """See the module's text. `stun_hosts` are the names of the hosts whose STUN servers are honest."""
+
+    def __init__(
+        self, world: World, stun_hosts: Collection[str] = ("server",), limits: HarmLimits | None = None
+    ) -> None:
+        self.violations: list[str] = []
+        self._world = world
+        self._stun_hosts = stun_hosts
+        self._limits = limits or HarmLimits()
+        self._watched: list[tuple[SimNode, Collection[NodeId]]] = []
+        self._hosts_of: dict[NodeId, dict[str, None]] = {}
+        self._relay_keys: dict[NodeId, dict[bytes, None]] = {}
+        self._seen_from: dict[str, dict[UdpAddress, None]] = {}
+        self._harm: dict[str, Harm] = {}
+        self._told: dict[UdpAddress, None] = {}
+        self._looked_at = world.now
+        world.taps.append(self._sighted)
+
+    def watch(self, node: SimNode, may_meet: Collection[NodeId]) -> None:
+        """Watch a node that dials or admits those in `may_meet`, and nobody else; it may still grow."""
+        self._watched.append((node, may_meet))
+        self.know(node.machine.key.node_id, node.host.name)
+        self._harm.setdefault(node.host.name, Harm(self._limits))
+        node.listeners.append(lambda event, now: self._happened(node, event))
+
+    def know(self, node_id: NodeId, host: str, relay_keys: Collection[bytes] = ()) -> None:
+        """The node runs on `host`, and shows relays the key that follows from its own or `relay_keys`."""
+        self._hosts_of.setdefault(node_id, {})[host] = None
+        self._relay_keys.setdefault(node_id, {}).update(dict.fromkeys((node_id.box_public(), *relay_keys)))
+
+    def look(self) -> None:
+        """Look inside the nodes now; it also happens by itself as long as anything does."""
+        self._looked_at = self._world.now
+        self._note_relay_keys()
+        for node, _ in self._watched:
+            for excess in exceeded(node.machine):
+                self._report(node.host.name, excess)
+
+    def drops(self) -> Counter[str]:
+        """What the watched nodes have dropped, by reason."""
+        total: Counter[str] = Counter()
+        for node, _ in self._watched:
+            total.update(drops(node.machine))
+        return total
+
+    def harm(self, host: str) -> tuple[int, int]:
+        """Packets and bytes that the node on `host` sent to the silent IP address that got most of them."""
+        return self._harm[host].worst()
+
+    # --- what is seen of packets
+
+    def _sighted(self, sighting: Sighting) -> None:
+        self._look_now_and_then()
+        if not sighting.forged:
+            self._seen_from.setdefault(sighting.origin, {})[sighting.source] = None
+        if sighting.origin in self._stun_hosts and not sighting.forged:
+            self._note_mapping(sighting.data)
+        harm = self._harm.get(sighting.node)
+        if harm is None:
+            return
+        size = len(sighting.data)
+        if sighting.moment is Moment.ARRIVED:
+            harm.heard(sighting.source, size, sighting.at, forged=sighting.forged)
+        else:
+            for excess in harm.sent(sighting.destination, size, sighting.at):
+                self._report(sighting.node, excess)
+
+    def _note_mapping(self, data: bytes) -> None:
+        if not is_stun(data):
+            return
+        try:
+            message = parse(data)
+        except WireError:
+            return
+        mapped = message.first(XorMappedAddress)
+        if message.message_class is MessageClass.SUCCESS and mapped is not None:
+            self._told[mapped.address] = None
+
+    # --- what a node says
+
+    def _happened(self, node: SimNode, event: Event) -> None:
+        self._look_now_and_then()
+        if not isinstance(event, LinkEvent):
+            return
+        name, peer, inner = node.host.name, event.peer, event.event
+        if isinstance(inner, LinkEstablished):
+            allowed = next(may_meet for watched, may_meet in self._watched if watched is node)
+            if peer not in allowed:
+                self._report(name, f"connected to {peer.short}, whom it neither dialled nor admits")
+        elif isinstance(inner, PathProven):
+            if not self._leads_to(peer, inner.remote):
+                self._report(name, f"proved a path to {inner.remote}, where {peer.short} never was")
+        elif isinstance(inner, PathSelected) and isinstance(inner.remote, UdpAddress):
+            if not self._leads_to(peer, inner.remote):
+                self._report(name, f"selected a path to {inner.remote}, where {peer.short} never was")
+        elif isinstance(inner, LocalCandidates):
+            for candidate in inner.candidates:
+                if candidate.kind is CandidateKind.REFLEXIVE and candidate.address not in self._told:
+                    self._report(name, f"believes to be {candidate.address}, which no server told")
+
+    def _leads_to(self, peer: NodeId, remote: Address) -> bool:
+        if isinstance(remote, RelayAddress):
+            self._note_relay_keys()
+            return remote.key in self._relay_keys.get(peer, {})
+        return any(remote in self._seen_from.get(host, {}) for host in self._hosts_of.get(peer, {}))
+
+    def _note_relay_keys(self) -> None:
+        for node, _ in self._watched:
+            shown = self._relay_keys[node.machine.key.node_id]
+            for keeper in node.machine._relays._keepers.values():
+                if keeper._client is not None:
+                    shown[keeper._client.public_key] = None
+
+    # --- now and then
+
+    def _look_now_and_then(self) -> None:
+        # without a timer of its own, a watched run is the same as one that nobody watches
+        if self._world.now >= self._looked_at + SAMPLE_S:
+            self.look()
+
+    def _report(self, where: str, what: str) -> None:
+        if len(self.violations) < VIOLATIONS_KEPT:
+            self.violations.append(f"{self._world.now:.3f} {where}: {what}")
