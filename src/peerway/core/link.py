@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from peerway.core.budget import ProbeBudget
+from peerway.core.flight import Flight
 from peerway.core.identity import SecretKey
 from peerway.core.machine import (
     Address,
@@ -52,11 +53,6 @@ from peerway.core.signal.session import (
 DIAL_TIMEOUT_S = 20.0
 MAX_EARLY_PROBES = 8
 LINGER_S = 3.0
-FAREWELL_FIRST_S, FAREWELL_FOR_S = 0.1, 1.0  # goodbye is said again after 0.1, 0.3, 0.9 and 2.7 s
-ACKNOWLEDGEMENT_SIZE = 200  # bytes that QUIC needs at most to say what arrived
-RESEND_AFTER_S = 0.5  # in a handshake: by then the peer has answered, or never heard us
-SWALLOWED_WITHIN_S = 5.0  # what was sent before that has arrived, or QUIC has sent it again
-RESEND_BATCHES = 2  # what a doubted path may have swallowed last is sent again on the next best
 CODE_UNREACHABLE = 0x10
 
 Result = TypeVar("Result")
@@ -113,14 +109,12 @@ class Link(Composite[str]):
         self._agent: PathAgent | None = None
         self._surroundings = surroundings
         self._selected_remote: Address | None = None
-        self._resend = False
-        self._farewell: tuple[PathKey, ...] = ()
-        self._last_sent: deque[Transmit] = deque(maxlen=RESEND_BATCHES)
-        self._last_sent_at = 0.0
-        self._closed_at = 0.0
+        self._flight = Flight()
+        self._last_ways: tuple[PathKey, ...] = ()
         self._early_probes: deque[tuple[bytes, UdpAddress | None, Address]] = deque(maxlen=MAX_EARLY_PROBES)
         self._adopt("signal", session)
         self._adopt("quic", quic)
+        self._adopt("flight", self._flight)
 
     @classmethod
     def dial(
@@ -271,7 +265,8 @@ class Link(Composite[str]):
                 self._agent.add_relay(route, now)
             self._touch("path")
         else:
-            self._send_again([(None, route) for route in routes])
+            self._flight.send_again(_as_ways(routes))
+            self._touch("flight")
         self._session.repeat(now)
         self._touch("signal")
         self._settle(now)
@@ -335,21 +330,18 @@ class Link(Composite[str]):
     def _child_transmit(self, key: str, output: Output, now: float) -> None:
         if key != "quic" or not isinstance(output, Transmit):
             self._transmits.append(output)
-        elif self._agent is not None and self._agent.selected is not None:
-            self._send_data(output, self._agent, self._agent.selected, now)
         elif self._agent is None:
             # nothing is proven yet, or all is over: QUIC goes every way the signals go
-            self._remember(output, now)
-            ways = self._farewell or tuple((None, route) for route in self._session.routes)
-            self._transmits.extend(Transmit(output.segments, way[1], way[0]) for way in ways)
+            self._flight.send(output, self._last_ways or _as_ways(self._session.routes), now)
+            self._touch("flight")
+        elif self._agent.selected is not None:
+            ways = [way for way in (self._agent.selected, self._agent.companion) if way is not None]
+            self._flight.send(output, ways, now)
+            self._touch("flight")
+            for way in ways:
+                self._data_moved(self._agent.data_sent(way, len(output.segments), now))
         else:
             self._drop("quic: no path")
-
-    def _send_data(self, output: Transmit, agent: PathAgent, path: PathKey, now: float) -> None:
-        self._remember(output, now)
-        for way in (path,) if agent.companion is None else (path, agent.companion):
-            self._transmits.append(Transmit(output.segments, way[1], way[0]))
-            self._data_moved(agent.data_sent(way, len(output.segments), now))
 
     def _child_event(self, key: str, event: Event, now: float) -> None:
         if key == "signal":
@@ -358,10 +350,11 @@ class Link(Composite[str]):
             self._path_event(event, now)
         elif isinstance(event, SessionEstablished):
             self.is_established = True
+            self._flight.established()
             self._timers.cancel("give up")
             self._events.append(LinkEstablished())
         elif isinstance(event, SessionEnded):
-            if "farewell" not in self._timers:
+            if not self._flight.is_parting:
                 self._timers.set("linger", now, "link: quic is done")
         elif isinstance(event, SessionClosed):
             self._over(event.code, event.reason, event.by_peer, now)
@@ -414,7 +407,8 @@ class Link(Composite[str]):
             self._touch("signal")
             self._events.append(GatherWanted())
         elif isinstance(event, PathDoubted | PathLost):
-            self._resend |= event.remote == self._selected_remote
+            if event.remote == self._selected_remote:
+                self._flight.path_failed()
             if isinstance(event, PathLost):
                 self._session.repeat(now)
                 self._touch("signal")
@@ -427,52 +421,18 @@ class Link(Composite[str]):
             self._over(CODE_UNREACHABLE, str(event), by_peer=False, now=now)
 
     def _switched(self, event: PathSelected, now: float) -> None:
-        # a handshake that met no path yet would wait for QUIC's back-off, which may be long by now
-        waits = not self.is_established and now - self._last_sent_at >= RESEND_AFTER_S
-        swallowed = self._resend and now - self._last_sent_at < SWALLOWED_WITHIN_S
-        resend = swallowed or waits
-        if resend and event.kind is not None and self._agent and self._agent.selected:
-            self._send_again([self._agent.selected])
-        self._resend = False
         self._selected_remote = event.remote
-        if self.is_established and event.kind is not None:
+        if self._agent is None or self._agent.selected is None:
+            return
+        self._flight.switched(self._agent.selected, now)
+        self._touch("flight")
+        if self.is_established:
             self._quic.path_switched(now)
             self._touch("quic")
-
-    def _part(self, ways: tuple[PathKey, ...], by_peer: bool, now: float) -> None:
-        """QUIC says goodbye once, and on a path that loses much the peer would wait for us in vain."""
-        relays: tuple[PathKey, ...] = tuple(
-            (None, route) for route in self._session.routes if isinstance(route, RelayAddress)
-        )
-        self._farewell = tuple(dict.fromkeys(ways + relays))
-        if by_peer or not self._last_sent:
-            return
-        goodbye = self._last_sent[-1]
-        self._last_sent.clear()
-        self._last_sent.append(goodbye)
-        self._send_again([way for way in self._farewell if way not in ways])
-        self._timers.set("farewell", now + FAREWELL_FIRST_S, "link: say goodbye again")
-
-    def _remember(self, sent: Transmit, now: float) -> None:
-        # in a handshake mere acknowledgements must not push out what the peer waits for
-        if self.is_established or len(sent.segments[0]) > ACKNOWLEDGEMENT_SIZE:
-            self._last_sent.append(sent)
-            self._last_sent_at = now
-
-    def _send_again(self, ways: Iterable[PathKey]) -> None:
-        """What was sent last, by other ways: QUIC drops what has arrived already."""
-        for sent in self._last_sent:
-            self._transmits.extend(Transmit(sent.segments, remote, local) for local, remote in ways)
 
     def _timer_expired(self, name: str, now: float) -> None:
         if name == "linger":
             self._events.append(LinkEnded())
-            return
-        if name == "farewell":
-            self._send_again(self._farewell)
-            if now - self._closed_at < FAREWELL_FOR_S:
-                again = now + 2 * max(now - self._closed_at, FAREWELL_FIRST_S)
-                self._timers.set("farewell", again, "link: say goodbye again")
             return
         reason = "the handshake did not finish" if self.is_proven else "the peer did not answer"
         self._quic.close(CODE_UNREACHABLE, reason, now)
@@ -483,12 +443,18 @@ class Link(Composite[str]):
         if self.is_closed:
             return
         self.is_closed = True
-        self._closed_at = now
         if self._agent is not None and self._agent.selected is not None:
-            self._part((self._agent.selected,), by_peer=by_peer, now=now)
+            self._last_ways = (self._agent.selected,)
+            if not by_peer:
+                self._flight.part(self._agent.selected, _as_ways(self._session.routes), now)
+                self._touch("flight")
         self._agent = None
         self._release("path")
         self._release("signal")
         self._timers.cancel("give up")
         self._timers.set("linger", now + LINGER_S, "link: late datagrams may still come")
         self._events.append(LinkClosed(code, reason, by_peer))
+
+
+def _as_ways(routes: Iterable[Address]) -> list[PathKey]:
+    return [(None, route) for route in routes]

@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from peerway.core.budget import ProbeBudget
 from peerway.core.machine import Address, Composite, Event, RelayAddress, Rng, UdpAddress, WireError
 from peerway.core.path.candidate import Candidate, CandidateKind, RefusedError, TargetPolicy
-from peerway.core.path.choice import PathKey, PathView, choose
+from peerway.core.path.choice import PathKey, PathView
 from peerway.core.path.events import (
     CandidateLearned,
     CandidateRefused,
     PathEvent,
     PathKind,
     PathLost,
-    PathReinforced,
-    PathSelected,
 )
 from peerway.core.path.pair import Pair, PairState
+from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.probe.message import Ping, ProbeOpener, ProbeSealer
 
@@ -41,7 +40,6 @@ IDLE_AFTER_S = 60.0
 WATCH_BUSY_S = 0.2
 WATCH_QUIET_S = 5.0
 RECONSIDER_S = 1.0
-REINFORCE_ABOVE_LOSS, REINFORCE_BELOW_LOSS = 0.2, 0.1  # of probes, there or back
 SILENCE_S = 30.0
 
 
@@ -86,9 +84,7 @@ class PathAgent(Composite[PathKey]):
         self._reflexive: list[Candidate] = []
         self._peer_ready = False
         self._round = 0
-        self._selected: PathKey | None = None
-        self._selected_at = now
-        self._companion: PathKey | None = None
+        self._selection = Selection(now)
         self._last_data = now
         self._busy = False
         self._in_use = True
@@ -155,7 +151,7 @@ class PathAgent(Composite[PathKey]):
     def _make_room_at(self, url: str) -> None:
         """Of a relay's clients only the newest stays beside the one that answered last."""
         keys = [key for key in self._pairs if isinstance(key[1], RelayAddress) and key[1].url == url]
-        keys.sort(key=lambda key: (key == self._selected, self._pairs[key].answered_at or -math.inf))
+        keys.sort(key=lambda key: (key == self.selected, self._pairs[key].answered_at or -math.inf))
         for key in keys[: max(0, len(keys) + 1 - MAX_CLIENTS_PER_RELAY)]:
             self._remove(key)
 
@@ -228,11 +224,11 @@ class PathAgent(Composite[PathKey]):
 
     def ping(self, now: float) -> bool:
         """Ping the peer once on the path in use; False when there is none."""
-        pair = self._pairs.get(self._selected) if self._selected is not None else None
-        if pair is None or self._selected is None:
+        selected = self._selection.selected
+        if selected is None:
             return False
-        pair.ping(now)
-        self._touch(self._selected)
+        self._pairs[selected].ping(now)
+        self._touch(selected)
         self._data_moved(now)
         self._finish(now)
         return True
@@ -240,22 +236,22 @@ class PathAgent(Composite[PathKey]):
     @property
     def selected(self) -> PathKey | None:
         """Where data goes now; None when no path is known to work."""
-        return self._selected
+        return self._selection.selected
 
     @property
     def companion(self) -> PathKey | None:
         """The relay that data takes as well, while the direct path in use loses much."""
-        return self._companion
+        return self._selection.companion
 
     def selected_view(self) -> PathView | None:
         """What is known of the path in use."""
-        pair = self._pairs.get(self._selected) if self._selected is not None else None
-        return None if pair is None or self._selected is None else _view(self._selected, pair)
+        selected = self._selection.selected
+        return None if selected is None else _view(selected, self._pairs[selected])
 
     @property
     def selected_at(self) -> float:
         """Since when the path in use is in use."""
-        return self._selected_at
+        return self._selection.since
 
     # --- inside
 
@@ -370,7 +366,7 @@ class PathAgent(Composite[PathKey]):
 
     def _watch(self, now: float) -> None:
         for key, pair in self._pairs.items():
-            carries = key == self._selected
+            carries = key == self._selection.selected
             interval = None
             if self._in_use:
                 interval = WATCH_BUSY_S if self._busy and carries else WATCH_QUIET_S
@@ -425,43 +421,11 @@ class PathAgent(Composite[PathKey]):
         if self._dirty or now - self._reconsidered_at >= RECONSIDER_S:
             self._dirty = False
             self._reconsidered_at = now
-            self._reconsider(now)
+            selected = self._selection.selected
+            self._events.extend(self._selection.update(list(self._views()), now))
+            if self._selection.selected != selected:
+                self._watch(now)
             self._settle(now)
-
-    def _reconsider(self, now: float) -> None:
-        views = list(self._views())
-        self._select(views, now)
-        self._reinforce(views)
-
-    def _reinforce(self, views: list[PathView]) -> None:
-        carrying = next((view for view in views if view.key == self._selected), None)
-        threshold = REINFORCE_ABOVE_LOSS if self._companion is None else REINFORCE_BELOW_LOSS
-        wanted = None
-        if carrying is not None and carrying.kind is not PathKind.RELAY and carrying.loss > threshold:
-            relays = [view for view in views if view.kind is PathKind.RELAY and not view.doubted]
-            wanted = min(relays, key=lambda view: view.cost).key if relays else None
-        if wanted != self._companion and carrying is not None:
-            remote = wanted[1] if wanted is not None else None
-            self._events.append(PathReinforced(carrying.key[1], remote, carrying.loss))
-        self._companion = wanted
-
-    def _select(self, views: list[PathView], now: float) -> None:
-        decision = choose(views, self._selected)
-        if decision.key == self._selected:
-            return
-        self._selected = decision.key
-        self._selected_at = now
-        pair = self._pairs.get(decision.key) if decision.key is not None else None
-        self._events.append(
-            PathSelected(
-                remote=decision.key[1] if decision.key is not None else None,
-                kind=pair.kind if pair is not None else None,
-                round_trip=pair.rtt.minimum if pair is not None else None,
-                at=now,
-                reason=decision.reason,
-            )
-        )
-        self._watch(now)
 
     def _views(self) -> Iterable[PathView]:
         relays = [pair for pair in self._pairs.values() if pair.kind is PathKind.RELAY]
