@@ -74,19 +74,19 @@ def heard(tower):
 
 def test_the_earliest_timer_is_next_whatever_is_set_moved_or_cancelled():
     timers = Timers()
-    assert timers.next() is None
+    assert timers.next is None
     timers.set("b", 2.0)
     timers.set("a", 1.0, "why")
-    assert timers.next() == Deadline(1.0, "why")
+    assert timers.next == Deadline(1.0, "why")
     timers.set("a", 3.0)
-    assert timers.next() == Deadline(2.0, "b")
+    assert timers.next == Deadline(2.0, "b")
     timers.cancel("b")
     timers.cancel("never set")
-    assert timers.next() == Deadline(3.0, "a")
+    assert timers.next == Deadline(3.0, "a")
     assert timers.expired(2.9) == []
     timers.set("c", 0.5)
     assert timers.expired(3.0) == ["c", "a"]
-    assert timers.next() is None
+    assert timers.next is None
 
 
 def test_timers_agree_with_a_plain_table():
@@ -104,7 +104,7 @@ def test_timers_agree_with_a_plain_table():
             due = sorted((when, name) for name, when in table.items() if when <= at)
             assert timers.expired(at) == [name for _, name in due]
             table = {name: when for name, when in table.items() if when > at}
-        following = timers.next()
+        following = timers.next
         assert (None if following is None else following.at) == min(table.values(), default=None)
 
 

@@ -219,44 +219,48 @@ class DrivenMachine(Machine, Protocol):
 
 
 class Timers:
-    """The named timers of one machine; a name has at most one deadline at a time."""
+    """The named timers of one machine; a name has at most one deadline at a time.
+
+    `next` is the earliest deadline: it is asked for far more often than it changes.
+    """
+
+    __slots__ = ("_deadlines", "next")
 
     def __init__(self) -> None:
         self._deadlines: dict[str, Deadline] = {}
-        self._earliest: Deadline | None = None
-        self._is_stale = False
+        self.next: Deadline | None = None
 
     def set(self, name: str, at: float, reason: str = "") -> None:
         """Arm `name` for `at`, replacing what it was armed for."""
-        self._deadlines[name] = Deadline(at, reason or name)
-        self._is_stale = True
+        replaced = self._deadlines.get(name)
+        deadline = self._deadlines[name] = Deadline(at, reason or name)
+        if self.next is None or at < self.next.at:
+            self.next = deadline
+        elif replaced is self.next:
+            self._find_next()
 
     def cancel(self, name: str) -> None:
         """Disarm `name`; harmless when it is not armed."""
-        if self._deadlines.pop(name, None) is not None:
-            self._is_stale = True
+        cancelled = self._deadlines.pop(name, None)
+        if cancelled is not None and cancelled is self.next:
+            self._find_next()
 
     def __contains__(self, name: str) -> bool:
         return name in self._deadlines
 
-    def next(self) -> Deadline | None:
-        """The earliest deadline."""
-        if self._is_stale:
-            self._is_stale = False
-            self._earliest = min(self._deadlines.values(), key=lambda deadline: deadline.at, default=None)
-        return self._earliest
-
     def expired(self, now: float) -> list[str]:
         """Disarm and return the names that are due, earliest first."""
-        earliest = self.next()
-        if earliest is None or earliest.at > now:
+        if self.next is None or self.next.at > now:
             return []
         due = [(deadline.at, name) for name, deadline in self._deadlines.items() if deadline.at <= now]
         due.sort()
         for _, name in due:
             del self._deadlines[name]
-        self._is_stale = True
+        self._find_next()
         return [name for _, name in due]
+
+    def _find_next(self) -> None:
+        self.next = min(self._deadlines.values(), key=lambda deadline: deadline.at, default=None)
 
 
 class Leaf:
@@ -278,7 +282,7 @@ class Leaf:
 
     def poll_deadline(self) -> Deadline | None:
         """When to call `handle_timeout`, and why."""
-        return self._timers.next()
+        return self._timers.next
 
     def handle_timeout(self, now: float) -> None:
         """Run every timer that is due."""
@@ -388,8 +392,8 @@ class Composite(Leaf, Generic[Key]):
 
     def poll_deadline(self) -> Deadline | None:
         """The earliest deadline of this machine and its children."""
-        own = self._timers.next()
-        child = self._next_to_wake()
+        own = self._timers.next
+        child = self._next_to_wake() if self._wakeups else None
         theirs = None if child is None else child.deadline
         if theirs is None or (own is not None and own.at <= theirs.at):
             return own

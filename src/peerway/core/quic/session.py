@@ -200,7 +200,7 @@ class QuicSession(Leaf):
 
     def poll_deadline(self) -> Deadline | None:
         """When to call `handle_timeout`; at least a millisecond after the last input."""
-        own = self._timers.next()
+        own = self._timers.next
         at = self._transport.deadline()
         if at is None:
             return own

@@ -109,7 +109,7 @@ class SignalSession(Leaf):
         self._introduce(route, is_new=self._routes.learn(route))
 
     def _introduce(self, route: Address, *, is_new: bool) -> None:
-        if is_new and (self._timers.next() is not None or self._unacknowledged):
+        if is_new and (self._timers.next is not None or self._unacknowledged):
             self._send_to((route,), wants_answer=True)
 
     @property
