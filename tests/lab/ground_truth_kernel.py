@@ -76,7 +76,7 @@ async def open_bench(lab: Laboratory, number: int, name: str) -> KernelBench:
     device = lab.topology.machines[name].devices[0]
     one, two = device.ips[0], str(IPv4Address(device.ips[0]) + 1)
     await lab.run(name, "sh", input=_SECOND_HOST.format(address=f"{two}/24", device=device.name))
-    await lab.run(f"{name}-router", *"ip link set port1 type bridge_slave hairpin on".split())
+    await lab.run(f"{name}-router", "sh", input="ip link set port1 type bridge_slave hairpin on\n")
     public = lab.topology.public_ip(name)
     return KernelBench(lab, number, name, one, two, "" if public == one else public)
 
