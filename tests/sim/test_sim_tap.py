@@ -3,7 +3,10 @@
 from tests.sim.toy_machines import Observer, Scribe
 
 from peerway.core.machine import UdpAddress
+from peerway.sim.conversation import Conversation
 from peerway.sim.host import Host
+from peerway.sim.internet import Internet
+from peerway.sim.named import TWO_HOMES
 from peerway.sim.network import LinkQuality, Router
 from peerway.sim.tap import Moment
 from peerway.sim.topology import pair
@@ -60,6 +63,39 @@ def test_a_lost_packet_is_seen_where_it_was_sent_and_nowhere_else():
         (Moment.ARRIVED, "left-home"),
         (Moment.SENT, "left-home"),
     ]
+
+
+def test_each_packet_that_gets_no_further_is_shown_with_its_reason():
+    topology, _, driver = left_asks_the_server(LinkQuality(loss=1.0))
+    losses = []
+    topology.world.loss_taps.append(losses.append)
+    ask(driver)
+    topology.world.run_for(1.0)
+    assert [(loss.where, loss.node, loss.reason, loss.data, loss.origin) for loss in losses] == [
+        ("left-home-core", "core", "lost", b"who am I", "left")
+    ]
+    topology.server.inject(SERVER, OUTSIDE, b"unasked")
+    topology.server.inject(SERVER, UdpAddress("192.0.2.77", 1), b"to nobody")
+    topology.world.run_for(1.0)
+    assert [(loss.node, loss.reason, loss.data) for loss in losses[1:]] == [
+        ("left-home", "lost", b"unasked"),
+        ("core", "no route", b"to nobody"),
+    ]
+
+
+def test_a_relay_shows_what_it_is_given_to_carry():
+    internet = Internet(TWO_HOMES, seed=1)
+    talk = Conversation(internet)
+    internet.world.run_for(3.0)
+    carried = []
+    internet.servers["relay1.test"].watchers.append(lambda packet, is_here: carried.append((packet, is_here)))
+    talk.dial("left")
+    internet.world.run_while(lambda: not talk.is_up, 20.0)
+    first, _ = carried[0]
+    keys = [talk.node(side).machine.key.node_id.box_public() for side in ("left", "right")]
+    assert [first.source, first.destination] == keys
+    assert first.packet[0] == 0x04  # a signal
+    assert {is_here for _, is_here in carried} == {True}
 
 
 def test_watching_changes_nothing():

@@ -17,7 +17,7 @@ from peerway.core.machine import Datagram, Event, InterfaceAddress, Machine, Tra
 from peerway.sim import connect
 from peerway.sim.driver import ContractError, Driver
 from peerway.sim.interfaces import WILDCARDS, Attachment, Exit, Interfaces
-from peerway.sim.link import Link, LinkQuality, Packet
+from peerway.sim.link import Link, LinkQuality, Packet, lose
 from peerway.sim.network import Router
 from peerway.sim.world import World
 
@@ -227,7 +227,7 @@ class Host:
         elif way.link is not None and way.leads_to(ip):
             way.link.carry(packet, self)
         else:
-            self._drop(packet, "nobody there")
+            lose(self.world, packet, "nobody there", self.name)
         return ""
 
     def _mtu(self, way: Exit) -> float:
@@ -247,7 +247,7 @@ class Host:
     def receive(self, packet: Packet, link: Link | None) -> None:
         """A packet came by `link`, or from ourselves."""
         if self.is_asleep:
-            self._drop(packet, "asleep")
+            lose(self.world, packet, "asleep", self.name)
             return
         if packet.too_big:
             self._told_too_big(packet)
@@ -257,7 +257,7 @@ class Host:
             UdpAddress("::" if ":" in ip else "0.0.0.0", port)
         )
         if socket is None or socket.driver is None:
-            self._drop(packet, "port closed")
+            lose(self.world, packet, "port closed", self.name)
             return
         if self.world.is_traced:
             self.world.log(self.name, f"receive {packet}")
@@ -269,10 +269,6 @@ class Host:
         self.world.log(self.name, f"receive {error}")
         if self.heeds_too_big:
             self._path_mtus[error.source.ip] = error.too_big
-
-    def _drop(self, packet: Packet, reason: str) -> None:
-        if self.world.is_traced:
-            self.world.log(self.name, f"drop {reason} {packet}")
 
     def _hand_over(self) -> None:
         inbox, self._inbox = self._inbox, []

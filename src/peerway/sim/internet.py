@@ -9,6 +9,7 @@ from peerway.sim.link import Link, LinkQuality
 from peerway.sim.network import Router
 from peerway.sim.nodes import run_server
 from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RouterPlan
+from peerway.sim.watched_relay import WatchedRelay
 from peerway.sim.world import World
 
 RELAY_QUALITY = LinkQuality(delay_s=0.002)
@@ -18,8 +19,8 @@ _RELAY_NETWORK = "203.0.113"
 class Internet:
     """A world built from `plan`; `plan` follows what is done to it.
 
-    `routers`, `hosts` and `relays` are by name. Relays and STUN servers run; nodes are for the
-    caller to start.
+    `routers`, `hosts` and `relays` are by name, and so are the `servers` that relay on the latter.
+    STUN servers run beside them; nodes are for the caller to start.
     """
 
     def __init__(self, plan: InternetPlan, seed: int, is_traced: bool = True) -> None:
@@ -29,6 +30,7 @@ class Internet:
         self.routers: dict[str, Router] = {}
         self.hosts: dict[str, Host] = {}
         self.relays: dict[str, Host] = {}
+        self.servers: dict[str, WatchedRelay] = {}
         self._taken: dict[str, int] = {}
         self._numbers = {router.name: number for number, router in enumerate(plan.routers, 1)}
         for router in plan.routers:
@@ -69,7 +71,8 @@ class Internet:
                 addresses.append(f"2001:db8:ffff::{last:x}/64")
         host.attach(self.core, *addresses, quality=RELAY_QUALITY)
         self.world.names[name] = tuple(address.ip for address in host.addresses)
-        run_server(self.world, host)
+        server = self.servers[name] = WatchedRelay(self.world.rng(f"{name}/relay"))
+        run_server(self.world, host, server)
 
     def _build_host(self, plan: HostPlan) -> None:
         host = self.hosts[plan.name] = Host(self.world, plan.name)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from peerway.core.machine import UdpAddress
-from peerway.sim.tap import Moment, Sighting
+from peerway.sim.tap import Loss, Moment, Sighting
 from peerway.sim.trace import fingerprint
 from peerway.sim.world import World
 
@@ -83,6 +83,16 @@ class Packet:
         if not self._fingerprint:
             self._fingerprint = fingerprint(self.data)
         return f"{self.source} > {self.destination} ttl {self.ttl} len {len(self.data)} {self._fingerprint}"
+
+
+def lose(world: World, packet: Packet, reason: str, node: str, link: str = "") -> None:
+    """The packet gets no further than `node`, or than the `link` to it: that is traced and shown."""
+    if world.is_traced:
+        world.log(link or node, f"drop {reason} {packet}")
+    if world.loss_taps and not packet.too_big:
+        loss = Loss(world.now, link or node, node, reason, packet.data, packet.origin)
+        for tap in world.loss_taps:
+            tap(loss)
 
 
 class NetworkNode(Protocol):
@@ -201,20 +211,19 @@ class Link:
         if self._world.taps:
             self._show(packet, Moment.SENT, sender)
         if quality.mtu is not None and packet.size > quality.mtu and self.up:
-            self._drop("too big", packet)
+            self._lose("too big", packet, way)
             return quality.mtu if quality.tells_too_big else 0
         delay = self._delay(packet.size, way)
         if isinstance(delay, str):
-            self._drop(delay, packet)
+            self._lose(delay, packet, way)
             return 0
         self._world.after(delay, self._deliver, packet, way.receiver)
         if quality.duplicate and self._rng.random() < quality.duplicate:
             self._world.after(delay, self._deliver, packet.copy(), way.receiver)
         return 0
 
-    def _drop(self, reason: str, packet: Packet) -> None:
-        if self._world.is_traced:
-            self._world.log(self.name, f"drop {reason} {packet}")
+    def _lose(self, reason: str, packet: Packet, way: _Way) -> None:
+        lose(self._world, packet, reason, way.receiver.name, self.name)
 
     def _deliver(self, packet: Packet, receiver: NetworkNode) -> None:
         if self._world.taps:

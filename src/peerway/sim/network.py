@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from peerway.sim.behaviour import NatBehaviour
-from peerway.sim.link import DEFAULT_QUALITY, Bursts, Link, LinkQuality, NetworkNode, Packet
+from peerway.sim.link import DEFAULT_QUALITY, Bursts, Link, LinkQuality, NetworkNode, Packet, lose
 from peerway.sim.nat import Nat, Refusal
 from peerway.sim.world import World
 
@@ -173,8 +173,7 @@ class Router:
         return link.carry(packet, self)
 
     def _drop(self, packet: Packet, reason: str) -> int:
-        if self._world.is_traced:
-            self._world.log(self.name, f"drop {reason} {packet}")
+        lose(self._world, packet, reason, self.name)
         return 0
 
     def stream_hops(self, ip: str) -> Iterator[Hop]:

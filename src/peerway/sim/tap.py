@@ -1,4 +1,4 @@
-"""What an observer sees of a packet on a link: where, when, and what is in it."""
+"""What an observer sees of packets: where, when, what is in one, and why it gets no further."""
 
 from __future__ import annotations
 
@@ -36,4 +36,20 @@ class Sighting:
     forged: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A UDP packet of the host `origin` that gets no further, and why: `node` does not have it, or will not.
+
+    `where` is that node, or the link to it.
+    """
+
+    at: float
+    where: str
+    node: str
+    reason: str
+    data: bytes
+    origin: str
+
+
 Tap = Callable[[Sighting], None]
+LossTap = Callable[[Loss], None]
