@@ -6,6 +6,7 @@ be held against what was sent, whatever connection it came by.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from peerway.core.link import LinkClosed, LinkEstablished
@@ -55,6 +56,8 @@ class _End:
 class Conversation:
     """The nodes of both sides. `errors` holds what arrived and should not have; `closures` each end.
 
+    `listeners` are told what a side's node says.
+
     `quic`: connections stand on QUIC itself, whose bytes no seed decides, not on the simulator's transport.
     """
 
@@ -64,6 +67,7 @@ class Conversation:
         self._transports = Qh3Transport if quic else SimTransports(self.world.rng("transports"))
         self.errors: list[str] = []
         self.closures: list[tuple[float, Side, LinkClosed]] = []
+        self.listeners: list[Callable[[Side, Event], None]] = []
         self._probes_of_the_dead = 0
         self._sent: list[_Sent] = []
         self._relays = tuple(f"http://{relay.name}:{RELAY_PORT}" for relay in internet.plan.relays)
@@ -85,6 +89,7 @@ class Conversation:
             on_link_event=lambda link, event: self._happened(side, link, event),
             transports=self._transports,
         )
+        node.listeners.append(lambda event, now: self._tell(side, event))
         self._ends[side] = _End(node)
 
     def restart(self, side: Side) -> None:
@@ -178,6 +183,10 @@ class Conversation:
         return all(self.has_arrived(side) for side in SIDES)
 
     # --- what the nodes say
+
+    def _tell(self, side: Side, event: Event) -> None:
+        for listener in self.listeners:
+            listener(side, event)
 
     def _happened(self, side: Side, link: int, event: Event) -> None:
         end = self._ends[side]

@@ -8,7 +8,7 @@ a stated virtual time. What goes wrong is collected as `Violation`s, never raise
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -45,6 +45,7 @@ CLOSED_WITHIN_S = 10.0
 FORGOTTEN_AFTER_S = 25.0  # after the end nothing is left; a dial that gave way may be answered for 20 s
 IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
 NOTE_SIZE = 2_000
+BY_LUCK = "direct by luck"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +93,21 @@ class _Stop(Exception):
 
 
 class Run:
-    """One run of one scenario, step by step; `UnsoundError` where it cannot be run."""
+    """One run of one scenario, step by step; `UnsoundError` where it cannot be run.
+
+    `on_action` is told of each action as it begins.
+    """
 
     def __init__(self, scenario: Scenario, *, quic: bool = False, is_traced: bool = False) -> None:
         check(scenario)
         self.scenario = scenario
         self.internet = Internet(scenario.plan, scenario.seed, is_traced)
         self.world = self.internet.world
+        self.world.trace.has_contents = not quic
         self.talk = Conversation(self.internet, quic=quic)
         self.violations: list[Violation] = []
         self.notes: list[str] = []
+        self.on_action: Callable[[Action], None] = lambda action: None
         self.first_byte_s: float | None = None
         self.direct_s: float | None = None
         self._dialled_at = 0.0
@@ -117,6 +123,7 @@ class Run:
             self.world.run_for(START_S)
             for action in self.scenario.actions:
                 self.world.log("scenario", repr(action))
+                self.on_action(action)
                 self._do(action)
             self._do(HangUp("left"))
         except _Stop:
@@ -326,4 +333,4 @@ class Run:
             if self._are_direct:
                 self.direct_s = max(self.talk.direct_since(side) for side in SIDES) - self._dialled_at
         if expected == "guessing" and self._are_direct:
-            self.notes.append("direct by luck")
+            self.notes.append(BY_LUCK)
