@@ -15,12 +15,13 @@ from peerway.cli.settings import NODE, SETTINGS
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 REFERENCE = (ROOT / "docs" / "reference" / "commands.md").read_text()
+SIMULATOR = (ROOT / "docs" / "how-to" / "use-the-simulator.md").read_text()
 TIMEOUT_S = 60
 
 
-def example(name):
-    """The program in the README that begins with a comment of this name."""
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+def example(name, page=README):
+    """The program in a page that begins with a comment of this name."""
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
         if block.startswith(f"# {name}\n"):
             return block
     raise LookupError(name)
@@ -55,6 +56,14 @@ def test_the_readmes_programs_talk_to_each_other(start):
     assert re.fullmatch(r"b'and good day to you'\n\d+\.\d ms, (direct|relay), \S+\n", out)
     assert re.fullmatch(r"[a-z2-7]{52} b'good day'\n", listener.stdout.readline())
     listener.send_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("name", ["test_office.py", "test_cut.py"])
+def test_the_simulators_examples_pass(name):
+    words = {}
+    exec(compile(example(name, SIMULATOR), name, "exec"), words)
+    (test,) = (words[word] for word in words if word.startswith("test_"))
+    test()
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)

@@ -26,10 +26,10 @@ COMMANDS = {
     "listen": "peerway.cli.listen",
     "connect": "peerway.cli.connect",
     "ping": "peerway.cli.ping",
-    "netcheck": "peerway.cli.netcheck",
     "serve": "peerway.cli.serve",
     "id": "peerway.cli.identity",
     "lab": "peerway.cli.lab",
+    "sim": "peerway.cli.sim",
     "demo": "peerway.cli.demo",
 }
 EXAMPLES = """\

@@ -41,7 +41,6 @@ def command(
     relay: tuple[str, ...],
     stun: tuple[str, ...],
     port: int | None,
-    advertise: tuple[str, ...],
     key: Path | None,
 ) -> Exit:
     """Ask the node that printed TICKET for answers, and say by which path they came.
@@ -50,8 +49,7 @@ def command(
     attempt and switch of the path is told with its reason.
     """
     target = Ticket.parse(ticket)
-    options = NodeOptions(relay, stun, port, key, advertise=advertise)
-    return runner.run(_ping(output, target, options, count, interval))
+    return runner.run(_ping(output, target, NodeOptions(relay, stun, port, key), count, interval))
 
 
 async def _ping(output: Output, target: Ticket, options: NodeOptions, count: int, interval: float) -> Exit:

@@ -1,0 +1,253 @@
+"""`peerway sim`: thousands of simulated internets, and a close look at any one of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from peerway.cli.app import manner_options, with_output
+from peerway.cli.errors import CommandError, Exit, UsageError
+from peerway.cli.output import Output
+from peerway.lab.record import RunRecord
+from peerway.lab.summary import spread
+from peerway.sim.campaign import (
+    SEED_LIMIT_S,
+    SeedResult,
+    SmallFailure,
+    Tally,
+    run_scenario,
+    run_seeds,
+    shrink_scenario,
+    shrink_seeds,
+)
+from peerway.sim.diagram import sequence_diagram
+from peerway.sim.draw import draw
+from peerway.sim.named import NAMED
+from peerway.sim.scenario import Scenario
+from peerway.sim.written import written
+
+PROGRESS_S = 5.0
+KINDS_SHRUNK = 8  # one failure each of so many kinds is made small
+STDOUT = "-"
+
+quic_option = click.option("--quic", is_flag=True, help="on QUIC itself, whose bytes no seed decides: slower")
+diagram_option = click.option(
+    "--diagram",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+    help="draw it as a Mermaid sequence diagram; - is stdout",
+)
+
+
+@click.group("sim", context_settings={"help_option_names": ["-h", "--help"]})
+@manner_options
+def command() -> None:
+    """The simulated internet: run many seeds, replay one, list scenarios."""
+
+
+@command.command("list")
+@with_output
+def list_scenarios(output: Output) -> Exit:
+    """Explain every scenario that has a name."""
+    for named in NAMED.values():
+        output.result(f"{named.name:22} {named.explanation}")
+        output.record("scenario", name=named.name, explanation=named.explanation)
+    return Exit.OK
+
+
+@command.command("run")
+@click.option("--seeds", type=click.IntRange(1), default=100, show_default=True, help="how many")
+@click.option("--start", type=click.IntRange(0), default=0, show_default=True, help="the first")
+@click.option("--jobs", type=click.IntRange(1), help="processes at a time [default: one for each core]")
+@click.option(
+    "--limit", type=click.FloatRange(1), default=SEED_LIMIT_S, show_default=True, help="seconds for a seed"
+)
+@click.option(
+    "--shrink/--no-shrink", default=True, show_default=True, help="make a failure of each kind small"
+)
+@diagram_option
+@quic_option
+@with_output
+def run_campaign(
+    output: Output,
+    seeds: int,
+    start: int,
+    jobs: int | None,
+    limit: float,
+    shrink: bool,
+    diagram: str | None,
+    quic: bool,
+) -> Exit:
+    """Draw an internet and a course of events for each seed, run them, and tell what went wrong.
+
+    With --json the record of each seed, a line each, and then the failures made small.
+    """
+    tally, failures = Tally(), list[SeedResult]()
+    results = run_seeds(range(start, start + seeds), jobs=jobs or 0, quic=quic, limit_s=limit)
+    try:
+        with closing(results):
+            for result in _with_progress(output, results, tally, seeds):
+                output.json_line(record_of(result).to_json())
+                if result.failure:
+                    output.result(f"seed {result.seed}: {result.failure}")
+                    failures.append(result)
+        _tell_tally(output, tally)
+        if shrink:
+            with closing(shrink_seeds(_one_of_each_kind(failures), jobs=jobs or 0, quic=quic)) as found:
+                _tell_small(output, found, diagram, quic)
+    except KeyboardInterrupt:
+        if tally.seeds < seeds:
+            _tell_tally(output, tally)
+        return Exit.INTERRUPTED
+    return Exit.FAILED if failures else Exit.OK
+
+
+@command.command("replay")
+@click.argument("seed", metavar="SEED|NAME")
+@click.option("--shrink", is_flag=True, help="when it fails, make it small first")
+@click.option(
+    "--trace",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, writable=True, allow_dash=True),
+    help="write every packet and event; - is stdout",
+)
+@diagram_option
+@quic_option
+@with_output
+def replay(
+    output: Output, seed: str, shrink: bool, trace: str | None, diagram: str | None, quic: bool
+) -> Exit:
+    """Run the scenario of a seed, or one with a name, and tell how it went."""
+    scenario = _scenario(seed)
+    if shrink and (small := shrink_scenario(scenario, quic)) is not None:
+        output.notice(f"made small in {small.runs} runs")
+        scenario = small.scenario
+    result = run_scenario(scenario, quic, is_traced=True)
+    assert result.verdict is not None
+    output.json_line(record_of(result).to_json())
+    output.result(written(scenario))
+    output.result(_told(result))
+    for note in result.verdict.notes:
+        output.result(note.rstrip())
+    if trace is not None:
+        _write(output, "trace", trace, "".join(f"{line}\n" for line in result.verdict.trace))
+    if diagram is not None:
+        _write(output, "diagram", diagram, sequence_diagram(scenario, quic))
+    return Exit.FAILED if result.failure else Exit.OK
+
+
+def record_of(result: SeedResult) -> RunRecord:
+    """The record of a run, as the lab makes it; times are virtual."""
+    verdict, reason = result.verdict, result.failure
+    if verdict is None:
+        return RunRecord(
+            "sim", result.left, result.right, "failed", "", None, None, 0, False, result.seed, 0, reason
+        )
+    return RunRecord(
+        source="sim",
+        left=result.left,
+        right=result.right,
+        outcome="failed" if reason else verdict.outcome,
+        expected=verdict.expected,
+        first_byte_ms=_milliseconds(verdict.first_byte_s),
+        direct_ms=_milliseconds(verdict.direct_s),
+        probes_sent=verdict.probes_sent,
+        bytes_ok=verdict.bytes_ok,
+        seed=result.seed,
+        reason=reason,
+    )
+
+
+def _scenario(name: str) -> Scenario:
+    if name in NAMED:
+        return NAMED[name].scenario
+    if name.isascii() and name.isdigit():
+        return draw(int(name))
+    message = f"{name} is neither a seed nor the name of a scenario"
+    raise UsageError(message, "peerway sim list names them all")
+
+
+def _with_progress(
+    output: Output, results: Iterable[SeedResult], tally: Tally, seeds: int
+) -> Iterator[SeedResult]:
+    began = told = time.monotonic()
+    for result in results:
+        tally.add(result)
+        yield result
+        now = time.monotonic()
+        if now - told >= PROGRESS_S:
+            told, rate = now, tally.seeds / (now - began)
+            left_s = (seeds - tally.seeds) / rate
+            output.notice(
+                f"{tally.seeds} of {seeds} seeds, {rate:.1f}/s, {tally.failed} failed, {left_s:.0f} s to go"
+            )
+    spent = time.monotonic() - began
+    output.notice(f"{tally.seeds} seeds in {spent:.1f} s, {tally.seeds / spent:.1f}/s")
+
+
+def _tell_tally(output: Output, tally: Tally) -> None:
+    output.result(f"{tally.seeds} seeds, {tally.failed} failed, {tally.by_luck} direct by luck")
+    for (expected, outcome), count in sorted(tally.outcomes.items()):
+        share = 100 * count / max(tally.seeds, 1)
+        output.result(f"expected {expected:9} came out {outcome:7} {count:7} {share:5.1f} %")
+    for name, times in (("first byte", tally.first_byte_s), ("direct", tally.direct_s)):
+        output.result(f"{name:10} p50 / p95 / p99: {spread([1000 * each for each in times]) or '-'} ms")
+
+
+def _one_of_each_kind(failures: list[SeedResult]) -> list[int]:
+    """The least seed of each kind of failure; what brought no verdict cannot be made small."""
+    kinds: dict[str, int] = {}
+    for result in sorted(failures, key=lambda result: result.seed):
+        if result.verdict is not None:
+            kinds.setdefault(result.symptom, result.seed)
+    return list(kinds.values())[:KINDS_SHRUNK]
+
+
+def _tell_small(output: Output, found: Iterable[SmallFailure], diagram: str | None, quic: bool) -> None:
+    for number, small in enumerate(found):
+        violation, text = str(small.verdict.violations[0]), written(small.scenario)
+        output.result(f"\nseed {small.seed}, made small in {small.runs} runs:\n{text}\nfails: {violation}")
+        output.result("the end of its trace:\n" + "\n".join(small.verdict.trace))
+        output.record(
+            "failure",
+            seed=small.seed,
+            violation=violation,
+            scenario=text,
+            runs=small.runs,
+            trace=list(small.verdict.trace),
+        )
+        if diagram is not None and number == 0:
+            _write(output, "diagram", diagram, sequence_diagram(small.scenario, quic))
+
+
+def _told(result: SeedResult) -> str:
+    verdict = result.verdict
+    assert verdict is not None
+    lines = [
+        f"left behind {result.left}, right behind {result.right}",
+        f"expected {verdict.expected}, came out {verdict.outcome}",
+        f"first byte {_milliseconds(verdict.first_byte_s)} ms, direct {_milliseconds(verdict.direct_s)} ms, "
+        f"{verdict.probes_sent} probes, {verdict.virtual_s:.1f} virtual seconds, digest {verdict.digest}",
+        *(f"FAILED: {violation}" for violation in verdict.violations),
+    ]
+    return "\n".join(lines)
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(1000 * seconds, 3)
+
+
+def _write(output: Output, what: str, file: str, text: str) -> None:
+    if file == STDOUT:
+        output.result(text.rstrip("\n"))
+        output.record(what, text=text)
+        return
+    try:
+        Path(file).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CommandError(f"cannot write the {what} to {file}: {error.strerror}") from error
+    output.notice(f"the {what} is in {file}")
