@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from peerway.core import budget, link, link_table, links
+from peerway.core import budget, flight, link, link_table, links
 from peerway.core.link import Link
 from peerway.core.machine import Composite, Leaf, Machine
 from peerway.core.node import NodeMachine
@@ -100,7 +100,7 @@ LIMITS = (
     Limit("bytes that wait for a relay", outbox.MAX_BYTES, lambda node: (o._size for o in _outboxes(node))),
     Limit("routes of signals", routes.MAX_ROUTES, _each_link(lambda found: len(found.routes))),
     Limit("early probes", link.MAX_EARLY_PROBES, _each_link(lambda found: len(found._early_probes))),
-    Limit("batches to resend", link.RESEND_BATCHES, _each_link(lambda found: len(found._last_sent))),
+    Limit("batches to resend", flight.KEPT_BATCHES, _each_link(lambda found: len(found._flight._kept))),
     Limit("pairs", agent.MAX_PAIRS, _each_agent(lambda found: len(found._pairs))),
     Limit("peer's candidates", candidate.MAX_CANDIDATES, _each_agent(lambda found: len(found._candidates))),
     Limit(
