@@ -154,6 +154,25 @@ def test_where_one_relay_path_is_proven_no_other_is_believed():
     assert bench.agent.selected == (None, at_relay(0))
 
 
+def test_only_what_is_sent_keeps_a_connection_awake():
+    bench = Bench()
+    prove(bench, PEER, SOCKET, 0.0)
+
+    def run_until(end):
+        while (deadline := bench.agent.poll_deadline()) is not None and deadline.at <= end:
+            bench.agent.handle_timeout(deadline.at)
+            for pong in bench.answers(PEER):
+                bench.arrive(pong, now=deadline.at)
+
+    run_until(70.0)
+    assert not bench.agent._in_use
+    bench.agent.data_received(SOCKET, PEER, 10)
+    assert bench.agent.poll_deadline() is None or bench.agent.poll_deadline().at > 70.0
+    assert not bench.agent._in_use
+    bench.agent.data_sent((SOCKET, PEER), 1, 80.0)
+    assert bench.agent._in_use
+
+
 def test_copies_are_no_sign_of_life():
     bench = Bench()
     ping = bench.ping()

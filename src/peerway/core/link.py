@@ -284,7 +284,7 @@ class Link(Composite[str]):
         """QUIC datagrams with a connection id of this link, from wherever they came."""
         if self._agent is not None:
             datagrams = -(-len(data) // segment_size) if segment_size else 1
-            self._data_moved(self._agent.data_received(local, remote, datagrams, now))
+            self._agent.data_received(local, remote, datagrams)
         self._quic.receive(data, segment_size, now)
         self._touch("quic")
         self._settle(now)

@@ -208,12 +208,15 @@ class PathAgent(Composite[PathKey]):
             self._touch(key)
         self._finish(now)
 
-    def data_received(self, local: UdpAddress | None, remote: Address, datagrams: int, now: float) -> bool:
-        """So many datagrams of data came by this way; True when that woke the agent."""
+    def data_received(self, local: UdpAddress | None, remote: Address, datagrams: int) -> None:
+        """So many datagrams that look like data came by this way.
+
+        Whether they are the peer's only QUIC can tell, and what it takes up it acknowledges. So it
+        is what we send that shows a connection to be in use: replays do not keep an idle one awake.
+        """
         pair = self._pairs.get((local, remote))
         if pair is not None:
             pair.data_received += datagrams
-        return self._data_moved(now)
 
     def data_sent(self, key: PathKey, datagrams: int, now: float) -> bool:
         """So many datagrams of data went out by this way; True when that woke the agent."""
