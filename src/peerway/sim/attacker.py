@@ -1,8 +1,9 @@
 """Attackers with a host of their own, who send what nobody asked for, as whoever they like.
 
 An *off-path* attacker knows who talks to whom at which addresses, and nothing of what they say.
-An *observer* also sees every packet as it sets out for the core, so that what he sends at once is
-there first; he cannot hold anything back. What each of them does is a `Strategy`
+An *observer* also sees every packet, either as it sets out for the core, so that what he sends at
+once is there first, though the packet itself may be lost; or as it arrives there, too late to
+overtake it. He cannot hold anything back. What each of them does is a `Strategy`
 (`peerway.sim.strategies` has them): what it thinks of by itself, and what it is provoked to.
 """
 
@@ -45,18 +46,23 @@ class Seen:
 
 
 class View:
-    """What an attacker knows. `own` is his address; `targets` are nodes whose public keys he knows.
+    """What an attacker knows. `own` are his addresses; `targets` are nodes whose public keys he knows.
 
     `flows` are pairs of addresses between which packets go; `packets` is empty for who is off the path.
     """
 
-    def __init__(self, own: UdpAddress, targets: Sequence[NodeId], rng: random.Random) -> None:
+    def __init__(self, own: Sequence[UdpAddress], targets: Sequence[NodeId], rng: random.Random) -> None:
         self.own = own
         self.targets = targets
         self.rng = rng
         self.flows: list[tuple[UdpAddress, UdpAddress]] = []
         self.packets: deque[Seen] = deque(maxlen=MEMORY)
         self._known: dict[tuple[UdpAddress, UdpAddress], None] = {}
+
+    def own_towards(self, destination: UdpAddress) -> UdpAddress:
+        """His address of the destination's family, or else any."""
+        of_family = (own for own in self.own if (":" in own.ip) is (":" in destination.ip))
+        return next(of_family, self.own[0])
 
     def note(self, seen: Seen, *, remember: bool) -> None:
         """A packet was seen."""
@@ -88,7 +94,8 @@ class Attacker:
     """Attacks from `host` by every strategy given, from now on and `until` some time.
 
     Sends at most `per_s` packets each second, and at once at most as many. `links` are those he
-    watches, for the packets that go up. `sent` counts by strategy.
+    watches, for the packets that go up, when they are `SENT` or when they have `ARRIVED`. `sent`
+    counts by strategy.
     """
 
     def __init__(
@@ -101,18 +108,22 @@ class Attacker:
         targets: Sequence[NodeId] = (),
         per_s: float = 50.0,
         until: float = math.inf,
+        watches: Moment = Moment.SENT,
     ) -> None:
         self.sent: Counter[str] = Counter()
         self._world = world
         self._host = host
-        self._uplinks = {link.name: link.lower.name for link in links}
+        early = watches is Moment.SENT
+        self._watched = {link.name: link.lower.name if early else link.upper.name for link in links}
+        self._watches = watches
         self._strategies = strategies
         self._observes = any(strategy.observes for strategy in strategies)
         self._per_s = per_s
         self._until = until
         self._bucket = TokenBucket(per_s, per_s)
         rng = world.rng(f"{host.name}/attacker")
-        own = UdpAddress(host.addresses[0].ip, host.open_udp().port)
+        port = host.open_udp().port
+        own = [UdpAddress(address.ip, port) for address in host.addresses]
         self.view = View(own, targets, rng)
         world.taps.append(self._sighted)
         self._again()
@@ -131,7 +142,7 @@ class Attacker:
         self._again()
 
     def _sighted(self, sighting: Sighting) -> None:
-        if sighting.moment is not Moment.SENT or self._uplinks.get(sighting.link) != sighting.node:
+        if sighting.moment is not self._watches or self._watched.get(sighting.link) != sighting.node:
             return
         seen = Seen(sighting.source, sighting.destination, sighting.data)
         if self._world.now < self._until:

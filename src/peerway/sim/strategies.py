@@ -38,7 +38,7 @@ def garbage_as_the_peer(view: View) -> Forgery:
 def garbage(view: View) -> Forgery:
     """Noise of every kind, from the attacker himself."""
     _, destination = view.rng.choice(view.flows)
-    return Forgery(view.own, destination, noise(view.rng.choice(FIRST_BYTES), view.rng))
+    return Forgery(view.own_towards(destination), destination, noise(view.rng.choice(FIRST_BYTES), view.rng))
 
 
 def answers_to_no_question(view: View) -> Forgery:
@@ -70,7 +70,7 @@ def hellos_of_nobody(view: View) -> Forgery:
     rng = view.rng
     source, destination = rng.choice(view.flows)
     if rng.random() < 0.5:
-        source = view.own
+        source = view.own_towards(destination)
     key, target = SecretKey(rng.randbytes(32)), rng.choice(view.targets)
     body = signal.Body(
         index=rng.randrange(1 << 32),
@@ -108,7 +108,7 @@ def late_replays(view: View) -> Forgery:
 def late_replays_as_itself(view: View) -> Forgery:
     """Anything ever seen, once more, from the attacker's address."""
     seen = view.rng.choice(view.packets)
-    return Forgery(view.own, seen.destination, seen.data)
+    return Forgery(view.own_towards(seen.destination), seen.destination, seen.data)
 
 
 def late_replays_elsewhere(view: View) -> Forgery:
@@ -127,20 +127,20 @@ def replays_at_once(view: View, seen: Seen) -> Iterator[Forgery]:
 
 def replays_at_once_as_itself(view: View, seen: Seen) -> Iterator[Forgery]:
     """A copy of every packet from the attacker's address, before the original."""
-    if seen.destination != view.own:
-        yield Forgery(view.own, seen.destination, seen.data)
+    if seen.destination not in view.own:
+        yield Forgery(view.own_towards(seen.destination), seen.destination, seen.data)
 
 
 def reflections(view: View, seen: Seen) -> Iterator[Forgery]:
     """Every packet back to its sender, in the name of whom it was for and in the attacker's own."""
     yield Forgery(seen.destination, seen.source, seen.data)
-    yield Forgery(view.own, seen.source, seen.data)
+    yield Forgery(view.own_towards(seen.source), seen.source, seen.data)
 
 
 def stun_answers_as_itself(view: View, seen: Seen) -> Iterator[Forgery]:
     """Answers to the victims' STUN questions, with a false address, from the wrong server."""
     if question := _question(seen):
-        yield Forgery(view.own, seen.source, _false_answer(question))
+        yield Forgery(view.own_towards(seen.source), seen.source, _false_answer(question))
 
 
 def stun_answers_as_the_server(view: View, seen: Seen) -> Iterator[Forgery]:
@@ -153,12 +153,12 @@ def forwarding(view: View, seen: Seen) -> Iterator[Forgery]:
     """The victims' probes carried both ways by the attacker, quicker than the network: like one more NAT."""
     if not seen.data or KINDS[seen.data[0]] is not Kind.PROBE:
         return
-    if seen.destination != view.own:
-        yield Forgery(view.own, seen.destination, seen.data)
+    if seen.destination not in view.own:
+        yield Forgery(view.own_towards(seen.destination), seen.destination, seen.data)
         return
     for source, destination in view.flows:
-        if destination == seen.source and source != view.own:
-            yield Forgery(view.own, source, seen.data)
+        if destination == seen.source and source not in view.own:
+            yield Forgery(view.own_towards(source), source, seen.data)
 
 
 def _question(seen: Seen) -> bytes:
