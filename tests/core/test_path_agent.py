@@ -78,6 +78,30 @@ def test_a_copy_of_a_ping_makes_no_address_known():
     assert bench.agent.drops["probe: replayed"] == 1
 
 
+def test_a_ping_that_was_kept_back_makes_no_address_known_later():
+    bench = Bench()
+    kept = [bench.ping() for _ in range(3)]
+    for second in range(8):
+        bench.arrive(bench.ping(), now=float(second))
+    pongs(bench)
+    bench.arrive(kept[0], ELSEWHERE, 8.0)
+    assert pongs(bench) == []
+    assert bench.agent.drops["probe: replayed"] == 1
+    bench.arrive(kept[1], PEER, 8.0)
+    assert pongs(bench) == [PEER]
+    bench.arrive(bench.ping(), ELSEWHERE, 8.0)
+    assert pongs(bench) == [ELSEWHERE]
+
+
+def test_it_makes_none_known_either_when_nothing_came_since():
+    bench = Bench()
+    kept = bench.ping()
+    bench.arrive(bench.ping(), now=1.0)
+    pongs(bench)
+    bench.arrive(kept, ELSEWHERE, 100.0)
+    assert pongs(bench) == []
+
+
 def test_a_ping_counts_though_a_copy_from_elsewhere_was_quicker():
     bench = Bench()
     ping = bench.ping()

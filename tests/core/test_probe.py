@@ -11,6 +11,7 @@ from peerway.core.probe.message import (
     FULL_SIZE,
     OVERHEAD,
     REPLAY_WINDOW,
+    Lateness,
     OpenedProbe,
     Ping,
     Pong,
@@ -160,6 +161,23 @@ def test_the_window_behaves_like_a_set_of_seen_counters():
         counter = rng.choice(list(probes))
         assert opener.open(probes[counter]).is_first is (counter not in seen)
         seen.add(counter)
+
+
+def test_late_is_what_comes_five_seconds_after_later_ones():
+    lateness = Lateness()
+    in_time = [(10, 0.0), (9, 0.1), (20, 3.0), (8, 4.9)]
+    assert not any(lateness.is_late(counter, now) for counter, now in in_time)
+    assert [lateness.is_late(counter, 5.1) for counter in (8, 12)] == [True, False]
+    assert not lateness.is_late(21, 6.0)
+    assert [lateness.is_late(counter, 8.1) for counter in (15, 21)] == [True, False]
+    assert not lateness.is_late(22, 99.0)
+
+
+def test_what_is_remembered_to_tell_is_little():
+    lateness = Lateness()
+    for hundredth in range(10_000):
+        assert not lateness.is_late(hundredth + 1, hundredth / 100)
+    assert len(lateness._marks) <= 8
 
 
 def test_overhead_is_what_the_format_says():

@@ -26,7 +26,7 @@ from peerway.core.path.events import (
 from peerway.core.path.pair import Pair, PairState
 from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
-from peerway.core.probe.message import Ping, ProbeOpener, ProbeSealer
+from peerway.core.probe.message import Lateness, Ping, ProbeOpener, ProbeSealer
 
 MAX_PAIRS = 48
 MAX_PEER_REFLEXIVE = 16
@@ -75,6 +75,7 @@ class PathAgent(Composite[PathKey]):
         super().__init__()
         self._sealer = sealer
         self._opener = opener
+        self._lateness = Lateness()
         self._policy = policy
         self._budget = budget
         self._rng = rng
@@ -189,13 +190,15 @@ class PathAgent(Composite[PathKey]):
             return
         key = (local, remote)
         pair = self._pairs.get(key)
-        if probe.is_first:
+        is_late = self._lateness.is_late(probe.counter, now)
+        if probe.is_first and not is_late:
             self._heard_at = now
         elif pair is None:
             self._drop("probe: replayed")
             return
         # A copy may still be the original, overtaken by one that somebody saw and sent from elsewhere.
-        # So on a pair that is known it counts, once; but it makes no address known.
+        # So on a pair that is known it counts, once; but it makes no address known. The same goes
+        # for what comes long after it was sent.
         if isinstance(probe.message, Ping):
             pair = pair or self._learn_reflexive(key, now)
             if pair is not None:

@@ -16,6 +16,7 @@ answer is never larger than what asked for it.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidTag
@@ -33,6 +34,8 @@ TAG_SIZE = 16
 OVERHEAD = HEADER.size + TAG_SIZE
 TOKEN_SIZE = 8
 REPLAY_WINDOW = 4096  # the relay and a direct path reorder by whole flights
+LATE_S = 5.0  # more than a relay keeps a probe back
+MARK_EVERY_S = 1.0
 FULL_SIZE = 1200  # the size of the datagrams that carry data
 
 _PING, _PONG = 1, 2
@@ -98,6 +101,27 @@ class ReplayWindow:
             return False
         self._seen |= 1 << age
         return True
+
+
+class Lateness:
+    """Tells a probe that comes late, `LATE_S` after later ones, from one that is merely overtaken.
+
+    Many probes never arrive, an opener by design. Who keeps one has a first copy in his hand: the
+    window does not know it, so time has to.
+    """
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()  # when which counter had been reached
+
+    def is_late(self, counter: int, now: float) -> bool:
+        """Whether what was sent after this probe came long ago; notes that it has come."""
+        marks = self._marks
+        while len(marks) > 1 and marks[1][0] <= now - LATE_S:
+            marks.popleft()
+        is_late = bool(marks) and marks[0][0] <= now - LATE_S and counter <= marks[0][1]
+        if not marks or (counter > marks[-1][1] and now - marks[-1][0] >= MARK_EVERY_S):
+            marks.append((now, counter))
+        return is_late
 
 
 @dataclass(frozen=True, slots=True)
