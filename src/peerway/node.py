@@ -14,14 +14,17 @@ from peerway.core.identity import NodeId, SecretKey
 from peerway.core.link import Link, LinkClosed, LinkEstablished
 from peerway.core.links import DialMoved, LinkEvent, Result
 from peerway.core.machine import Event, UdpAddress
+from peerway.core.netcheck.knowledge import Question
+from peerway.core.netcheck.report import Report
 from peerway.core.node import NodeMachine
 from peerway.core.path.candidate import Candidate
+from peerway.core.places import parse_advertised, parse_stun_server
 from peerway.core.relay.keeper import RelayDown, RelayUp
-from peerway.core.relay.url import STUN_PORT, RelayUrl
+from peerway.core.relay.url import RelayUrl
 from peerway.core.signal.door import Admission
 from peerway.core.ticket import SECRET_SIZE, Ticket
 from peerway.errors import NodeClosedError, PeerwayError, RelayUnreachableError
-from peerway.io import clock
+from peerway.io import clock, netcheck
 from peerway.io.driver import Driver
 from peerway.io.interfaces import interface_addresses
 from peerway.stream import Wakeup
@@ -37,9 +40,10 @@ class Node:
     """One end of connections: its key is who it is.
 
     `relays` are URLs of relays to be met at; `stun` further STUN servers, "host:port". `port` 0 takes
-    any UDP port. Whoever is in `allow`, shows a ticket of ours (unless `accept_ticket` is off), or
-    gets True from `authorize` may dial us; nobody else. Enter with `async with`; leaving frees
-    every socket, task and connection. Iterating gives the connections others dialled.
+    any UDP port. `advertise` are outside addresses, "ip:port", that are forwarded to ours. Whoever is in
+    `allow`, shows a ticket of ours (unless `accept_ticket` is off), or gets True from `authorize` may dial
+    us; nobody else. Enter with `async with`; leaving frees every socket, task and connection. Iterating
+    gives the connections others dialled.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class Node:
         relays: Sequence[str] = (),
         stun: Sequence[str] = (),
         port: int = 0,
+        advertise: Sequence[str] = (),
         allow: Collection[NodeId] = (),
         authorize: Callable[[NodeId], bool] | None = None,
         accept_ticket: bool = True,
@@ -56,13 +61,15 @@ class Node:
         rng = random.SystemRandom()
         self._key = key or SecretKey(rng.randbytes(32))
         self._port = port
+        self._stun = tuple(parse_stun_server(text) for text in stun)
         self._ticket_secret = rng.randbytes(SECRET_SIZE) if accept_ticket else b""
         self._machine = NodeMachine(
             self._key,
             rng,
             admission=Admission(frozenset(allow), self._ticket_secret, authorize),
             relays=tuple(relays),
-            stun=tuple(_host_and_port(text) for text in stun),
+            stun=self._stun,
+            static=tuple(parse_advertised(text) for text in advertise),
         )
         self._driver: Driver | None = None
         self._connections: dict[int, Connection] = {}
@@ -71,6 +78,7 @@ class Node:
         self._unaccepted: deque[Connection] = deque()
         self._changed = Wakeup()
         self._unreachable: set[str] = set()
+        self._checked: Report | None = None
         self._closed = False
 
     # --- lifetime
@@ -160,6 +168,29 @@ class Node:
         except TimeoutError:
             reason = self._machine.relay_state(url)[1] or f"no connection within {timeout} s"
             raise RelayUnreachableError(url, reason) from None
+
+    async def netcheck(
+        self,
+        *,
+        hairpin: bool = False,
+        slow: bool = False,
+        full: bool = False,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> Report:
+        """Find out what this machine sits behind, with the help of our relays and STUN servers.
+
+        Within 3 seconds on a healthy network, 6 at worst. Called again, it looks with a few packets
+        whether the last report still holds, unless `full`. `hairpin` sends to our own outside address,
+        which some firewalls take for an attack; `slow` takes minutes to see how long mappings live.
+        Raises `NoServersError` when there is nobody to ask.
+        """
+        self._require_open()
+        relays = tuple(RelayUrl.parse(url) for url in self.relays)
+        previous = None if full or hairpin or slow else self._checked
+        home = self._checked.home_relay if self._checked else None
+        question = Question(relays, self._stun, home, hairpin, slow)
+        self._checked = await netcheck.check(question, previous, on_progress=on_progress)
+        return self._checked
 
     # --- connections
 
@@ -352,13 +383,3 @@ class Dial:
     async def __aexit__(self, *_: object) -> None:
         if self._connection is not None:
             await self._connection.close()
-
-
-def _host_and_port(text: str) -> tuple[str, int]:
-    """A STUN server as `host`, `host:port` or `[v6]:port`."""
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.endswith("]")):
-        host, port = text, str(STUN_PORT)
-    if not port.isdigit() or not 0 < int(port) < 65536 or not host:
-        raise PeerwayError(f"{text!r} is not a STUN server: write host, host:port or [IPv6]:port")
-    return host.strip("[]"), int(port)

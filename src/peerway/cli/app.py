@@ -26,6 +26,7 @@ COMMANDS = {
     "listen": "peerway.cli.listen",
     "connect": "peerway.cli.connect",
     "ping": "peerway.cli.ping",
+    "netcheck": "peerway.cli.netcheck",
     "serve": "peerway.cli.serve",
     "id": "peerway.cli.identity",
     "lab": "peerway.cli.lab",

@@ -26,6 +26,7 @@ def command(
     relay: tuple[str, ...],
     stun: tuple[str, ...],
     port: int | None,
+    advertise: tuple[str, ...],
     key: Path | None,
 ) -> Exit:
     """Connect to the node that printed TICKET.
@@ -37,7 +38,7 @@ def command(
       peerway connect TICKET < photo.jpg
     """
     target = Ticket.parse(ticket)
-    return runner.run(_connect(output, target, NodeOptions(relay, stun, port, key)))
+    return runner.run(_connect(output, target, NodeOptions(relay, stun, port, key, advertise=advertise)))
 
 
 async def _connect(output: Output, target: Ticket, options: NodeOptions) -> Exit:

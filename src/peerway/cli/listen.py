@@ -39,6 +39,7 @@ def command(
     relay: tuple[str, ...],
     stun: tuple[str, ...],
     port: int | None,
+    advertise: tuple[str, ...],
     key: Path | None,
     allow: tuple[str, ...],
     accept_ticket: bool | None,
@@ -52,7 +53,7 @@ def command(
       peerway listen --relay URL
       peerway listen --relay URL --once > photo.jpg   (the first line is the ticket)
     """
-    options = NodeOptions(relay, stun, port, kept_key_path(key), allow, accept_ticket is not False)
+    options = NodeOptions(relay, stun, port, kept_key_path(key), allow, accept_ticket is not False, advertise)
     return runner.run(_listen(output, options, once), terminated=Exit.OK)
 
 

@@ -40,6 +40,7 @@ class NodeOptions:
     key: Path | None = None
     allow: Sequence[str] = ()
     accept_ticket: bool = True
+    advertise: Sequence[str] = ()
 
 
 @contextlib.asynccontextmanager
@@ -80,6 +81,7 @@ def _made(options: NodeOptions, key: SecretKey | None, allow: Sequence[NodeId], 
             relays=options.relays,
             stun=options.stun,
             port=port,
+            advertise=options.advertise,
             allow=allow,
             accept_ticket=options.accept_ticket,
         )

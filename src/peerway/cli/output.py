@@ -10,12 +10,13 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TextIO
 
 from peerway.cli.errors import cannot_write
 from peerway.cli.logs import printable, scrub
 
-Value = str | int | float | bool | None | list[str] | dict[str, object]
+Value = str | int | float | bool | None | Sequence[object] | Mapping[str, object]
 
 
 class Output:
@@ -72,6 +73,7 @@ def abandon_stdout() -> None:
     os.close(nowhere)
 
 
-def is_live() -> bool:
-    """Whether stdout is a terminal that may be drawn on."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def is_live(stream: TextIO | None = None) -> bool:
+    """Whether `stream`, stdout unless another is given, is a terminal that may be drawn on."""
+    drawable = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return drawable and (stream or sys.stdout).isatty()

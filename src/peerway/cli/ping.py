@@ -41,6 +41,7 @@ def command(
     relay: tuple[str, ...],
     stun: tuple[str, ...],
     port: int | None,
+    advertise: tuple[str, ...],
     key: Path | None,
 ) -> Exit:
     """Ask the node that printed TICKET for answers, and say by which path they came.
@@ -49,7 +50,8 @@ def command(
     attempt and switch of the path is told with its reason.
     """
     target = Ticket.parse(ticket)
-    return runner.run(_ping(output, target, NodeOptions(relay, stun, port, key), count, interval))
+    options = NodeOptions(relay, stun, port, key, advertise=advertise)
+    return runner.run(_ping(output, target, options, count, interval))
 
 
 async def _ping(output: Output, target: Ticket, options: NodeOptions, count: int, interval: float) -> Exit:

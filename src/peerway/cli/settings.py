@@ -59,13 +59,14 @@ TOML_TYPES: dict[Kind, type] = {
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting. `scope` is a command, or `node` for every command that runs a node."""
+    """One setting. `scope` is a command, or `node` for every command that runs a node, and `also` others."""
 
     scope: str
     name: str
     kind: Kind
     help: str
     metavar: str | None = None
+    also: tuple[str, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -86,20 +87,24 @@ class Setting:
     @property
     def commands(self) -> tuple[str, ...]:
         """The commands that take it."""
-        return NODE_COMMANDS if self.scope == NODE else (self.scope,)
+        return (NODE_COMMANDS if self.scope == NODE else (self.scope,)) + self.also
 
 
 KEPT_KEY = "the secret key's file, made when it does not exist [default: listen.key in the state directory]"
 FRESH_KEY = "the secret key's file, made when it does not exist [default: a fresh key for this run]"
+ADVERTISED = "an outside address that a router forwards to our port (repeatable)"
+FURTHER_STUN = "a STUN server beside the relays' own (repeatable)"
+CHECKS = ("netcheck",)  # needs relays and servers, but runs no node
 OTHER_PORT = (
     "a second UDP port for STUN, with which clients see more of their NAT "
     "[default: none; with two --host of one family, the next one]"
 )
 
 SETTINGS = (
-    Setting(NODE, "relay", Kind.TEXTS, "a relay to be reached through (repeatable)", "URL"),
-    Setting(NODE, "stun", Kind.TEXTS, "a STUN server beside the relays' own (repeatable)", "HOST:PORT"),
+    Setting(NODE, "relay", Kind.TEXTS, "a relay to be reached through (repeatable)", "URL", CHECKS),
+    Setting(NODE, "stun", Kind.TEXTS, FURTHER_STUN, "HOST:PORT", CHECKS),
     Setting(NODE, "port", Kind.PORT, "the UDP port [default: 41641, or any when that is taken]"),
+    Setting(NODE, "advertise", Kind.TEXTS, ADVERTISED, "IP:PORT"),
     Setting("listen", "key", Kind.FILE, KEPT_KEY),
     Setting(
         "listen", "allow", Kind.TEXTS, "who may connect without the ticket's secret (repeatable)", "NODE_ID"

@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import msgspec
 
+from peerway.core.netcheck.knowledge import Question
+from peerway.core.netcheck.record import record
+from peerway.core.netcheck.text import render
+from peerway.core.places import parse_stun_server
+from peerway.core.relay.url import RelayUrl
+from peerway.io import clock, netcheck
 from peerway.lab.bench import Bench
 from peerway.lab.seat import Seat
 from peerway.server import Server
@@ -146,4 +152,28 @@ class Tell(msgspec.Struct, frozen=True, tag="tell"):
         return Told(tuple(f"{at:8.3f} {event}" for at, event in conversation.connection.history))
 
 
-NodeOrder = Serve | OpenNode | CloseNode | Dial | AwaitPath | Transfer | Tell
+class Checked(msgspec.Struct, frozen=True):
+    """What a check found, as `peerway netcheck` tells programs and people, and the seconds it took."""
+
+    record: dict[str, object]
+    text: str
+    seconds: float
+
+
+class Check(msgspec.Struct, frozen=True, tag="check"):
+    """Find out what this machine sits behind."""
+
+    relays: tuple[str, ...]
+    stun: tuple[str, ...] = ()
+    hairpin: bool = False
+    slow: bool = False
+
+    async def perform(self, bench: Bench) -> Checked:
+        relays = tuple(RelayUrl.parse(url) for url in self.relays)
+        stun = tuple(parse_stun_server(text) for text in self.stun)
+        began = clock.now()
+        report = await netcheck.check(Question(relays, stun, hairpin=self.hairpin, slow=self.slow))
+        return Checked(dict(record(report)), render(report), clock.now() - began)
+
+
+NodeOrder = Serve | OpenNode | CloseNode | Dial | AwaitPath | Transfer | Tell | Check

@@ -152,7 +152,13 @@ class Knowledge:
         shown = {
             origin.ip == server.ip: self._gets_in(server, origin) for origin in filter_origins(server, other)
         }
-        return judge_filtering(shown.get(False), shown.get(True))
+        verdict = judge_filtering(shown.get(False), shown.get(True))
+        if verdict is FilteringFinding.NOT_BY_PORT and not self._has_tried(server, other):
+            return FilteringFinding.UNKNOWN  # as yet: the other address will tell more
+        return verdict
+
+    def _has_tried(self, server: UdpAddress, origin: UdpAddress) -> bool:
+        return origin.ip == server.ip or Ask(filter_socket(server, origin), server, origin) in self.outcomes
 
     def _gets_in(self, server: UdpAddress, origin: UdpAddress) -> bool | None:
         """Whether an answer from `origin` reaches a socket that only ever sent to `server`."""

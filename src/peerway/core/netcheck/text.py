@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import fill
 
 from peerway.core.nat import PortAllocation
 from peerway.core.netcheck.findings import FilteringFinding, MappingFinding
@@ -11,18 +12,24 @@ from peerway.core.netcheck.verdict import Verdict, judge
 from peerway.core.portmap.report import Standing
 
 LABEL_WIDTH = 16
+WIDTH = 100  # of a sentence
 
 
 def render(report: Report) -> str:
     """The whole report, several lines without a last line end."""
     verdict = judge(report)
     facts = [f"{label:<{LABEL_WIDTH}}{text}" for label, text in _facts(report)]
-    return "\n".join([*facts, "", *picture(report, verdict), "", *verdict.sentences, *verdict.advice])
+    words = [fill(sentence, WIDTH, subsequent_indent="  ") for sentence in verdict.sentences + verdict.advice]
+    return "\n".join([*facts, "", *picture(report, verdict), "", *words])
 
 
 def headlines(report: Report) -> dict[str, str]:
     """What is known already, by what it is about: said as a check goes on."""
-    return {label: f"{label}: {text}" for label, text in _facts(report) if not text.startswith("unknown")}
+    told = {label: f"{label}: {text}" for label, text in _facts(report) if not text.startswith("unknown")}
+    for final in ("relay", "no answer"):  # who has not answered yet may do so still
+        told.pop(final, None)
+    reached = [relay for relay in report.relays if relay.via or relay.error]
+    return told | {relay.url: f"relay {_relay(relay, home=False)}" for relay in reached}
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:

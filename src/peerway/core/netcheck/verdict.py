@@ -62,7 +62,7 @@ _OPENINGS = {
     Difficulty.EASY: "Easy: behind {name}; others see one and the same address of ours.",
     Difficulty.HARD: "Hard: behind {name}; every peer sees another address of ours.",
     Difficulty.BLOCKED: "Blocked: no UDP gets out and back, so every connection goes through a relay.",
-    Difficulty.UNKNOWN: "Unknown: behind {name}; there was too little to go by.",
+    Difficulty.UNKNOWN: "Unknown: too few servers have answered to tell what is in the way.",
 }
 
 
@@ -100,7 +100,7 @@ def _name(works: bool | None, mapping: MappingFinding, filtering: FilteringFindi
     if mapping.is_hard:
         return "symmetric NAT"
     if mapping is MappingFinding.UNKNOWN:
-        return "NAT of unknown kind"
+        return "NAT of unknown kind" if works else "unknown"
     if filtering is FilteringFinding.UNKNOWN:
         return "cone NAT"
     if filtering is FilteringFinding.NOT_BY_PORT:
@@ -186,7 +186,7 @@ def _open_a_port(report: Report) -> Iterator[str]:
     else:
         yield (
             f"A UDP port forwarded on the router{where} lets everyone in: forward it to --port, and name the "
-            "outside with --advertise. So does UPnP, NAT-PMP or PCP, where the router has it and it is on."
+            "outside with --advertise."
         )
 
 
