@@ -19,6 +19,7 @@ from peerway.core.netcheck.report import Report
 from peerway.core.node import NodeMachine
 from peerway.core.path.candidate import Candidate
 from peerway.core.places import parse_advertised, parse_stun_server
+from peerway.core.relay.connections import HomeRelayChanged
 from peerway.core.relay.keeper import RelayDown, RelayUp
 from peerway.core.relay.url import RelayUrl
 from peerway.core.signal.door import Admission
@@ -122,7 +123,7 @@ class Node:
 
     @property
     def relays(self) -> tuple[str, ...]:
-        """The URLs of our relays, in canonical form; the first is home."""
+        """The URLs of our relays, in canonical form; the first is home: the nearest, as far as is known."""
         return self._machine.home_relays
 
     @property
@@ -159,13 +160,13 @@ class Node:
         """Wait until the home relay knows us; `RelayUnreachableError` when it does not in `timeout` s."""
         if not self.relays:
             raise PeerwayError("this node has no relay: give it one with relays=[url]")
-        url = self.relays[0]
         try:
             async with asyncio.timeout(timeout):
-                while not self._machine.relay_state(url)[0]:
+                while not self._machine.relay_state(self.relays[0])[0]:
                     self._require_open()
                     await self._changed.wait()
         except TimeoutError:
+            url = self.relays[0]
             reason = self._machine.relay_state(url)[1] or f"no connection within {timeout} s"
             raise RelayUnreachableError(url, reason) from None
 
@@ -187,8 +188,7 @@ class Node:
         self._require_open()
         relays = tuple(RelayUrl.parse(url) for url in self.relays)
         previous = None if full or hairpin or slow else self._checked
-        home = self._checked.home_relay if self._checked else None
-        question = Question(relays, self._stun, home, hairpin, slow)
+        question = Question(relays, self._stun, next(iter(self.relays), None), hairpin, slow)
         self._checked = await netcheck.check(question, previous, on_progress=on_progress)
         return self._checked
 
@@ -326,6 +326,9 @@ class Node:
             self._changed.wake()
         elif isinstance(event, RelayDown):
             self._relay_down(event)
+        elif isinstance(event, HomeRelayChanged):
+            logger.info("relay home url=%s reason=%r", event.url, event.reason)
+            self._changed.wake()
 
     def _relay_down(self, event: RelayDown) -> None:
         # said once, and then only to those who want to know all

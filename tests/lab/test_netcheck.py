@@ -6,10 +6,22 @@ import re
 import pytest
 
 from peerway.core.nat import Filtering, Mapping
+from peerway.lab.faults import Faults
 from peerway.lab.kinds import KINDS, PORT_BLOCK, SAME_LAN, expected
 from peerway.lab.laboratory import Laboratory
-from peerway.lab.orders import Check, Checked, Closed, CloseNode, Serve, Served
-from peerway.lab.topology import SERVER, SERVER_IPS, gallery
+from peerway.lab.orders import (
+    Check,
+    Checked,
+    Closed,
+    CloseNode,
+    Opened,
+    OpenNode,
+    Relays,
+    Serve,
+    Served,
+    TellRelays,
+)
+from peerway.lab.topology import SERVER, SERVER_IPS, gallery, pair
 
 pytestmark = pytest.mark.lab
 
@@ -125,3 +137,27 @@ def test_coturns_client_finds_the_same_with_our_server(name, everywhere):
 
 def test_nmap_takes_our_server_for_a_stun_server(everywhere):
     assert f"External IP: {everywhere.public['open']}" in everywhere.scanned
+
+
+def test_of_two_relays_the_nearer_is_home_for_checks_and_for_nodes():
+    async def scenario():
+        async with Laboratory(pair("eim-apdf", "open")) as lab:
+            await Faults(lab).delay("right", 40)
+            far_ip = lab.topology.public_ip("right")
+            near, far = await asyncio.gather(
+                lab.order(SERVER, Serve(SERVER_IPS), Served), lab.order("right", Serve((far_ip,)), Served)
+            )
+            relays = (far.url, near.url)
+            await lab.order("left", OpenNode(relays, ()), Opened)
+            checked = await lab.order("left", Check(relays), Checked)
+            for _ in range(50):
+                told = await lab.order("left", TellRelays(), Relays)
+                if told.urls[0] == near.url:
+                    break
+                await asyncio.sleep(0.1)
+            return near.url, far.url, checked.record, told.urls
+
+    near, far, found, told = asyncio.run(scenario())
+    assert (found["home_relay"], told) == (near, (near, far))
+    by_url = {relay["url"]: relay["latency_ms"] for relay in found["relays"]}
+    assert by_url[far] >= by_url[near] + 60  # the line takes 40 ms each way

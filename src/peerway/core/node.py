@@ -41,7 +41,7 @@ _SURVEY, _RELAYS, _LINKS = "survey", "relays", "links"
 class NodeMachine(Composite[str]):
     """The machine behind `peerway.Node`.
 
-    `relays` are kept connected: the first is home. `stun` are servers beside the relays' own, as
+    `relays` are kept connected: the nearest is home. `stun` are servers beside the relays' own, as
     (host, port). `static` are addresses we are configured to be reachable at. `transports` makes
     what streams stand on.
     """
@@ -60,10 +60,10 @@ class NodeMachine(Composite[str]):
         super().__init__()
         self.key = key
         self.budget = ProbeBudget()
-        self._home_relays = tuple(dict.fromkeys(str(RelayUrl.parse(url)) for url in relays))
         self._survey = Survey(rng, stun, static)
         self._adopt(_SURVEY, self._survey)
-        self._relays = RelayConnections(self._home_relays, key.box_secret, rng)
+        own_relays = tuple(dict.fromkeys(str(RelayUrl.parse(url)) for url in relays))
+        self._relays = RelayConnections(own_relays, key.box_secret, rng)
         self._adopt(_RELAYS, self._relays)
         self._links = Links(key, admission or Admission(), self.budget, rng, transports)
         self._adopt(_LINKS, self._links)
@@ -73,7 +73,7 @@ class NodeMachine(Composite[str]):
     def start(self, sockets: tuple[UdpAddress, ...], now: float) -> None:
         """The UDP sockets are open: connect to the relays and gather."""
         self._survey.start(sockets, now)
-        for url in self._home_relays:
+        for url in self._relays.own:
             self._keep_relay(url, now)
         self._survey_called(now)
 
@@ -152,7 +152,7 @@ class NodeMachine(Composite[str]):
         number = self._links.connected_or_dialling(ticket.node_id)
         if number is None:
             box_public = ticket.node_id.box_public()
-            urls = [self._keep_relay(url, now) for url in ticket.relays or self._home_relays]
+            urls = [self._keep_relay(url, now) for url in ticket.relays or self._relays.own]
             routes: tuple[Address, ...] = tuple(RelayAddress(url, box_public) for url in urls)
             self._survey.refresh(now)
             self._touch(_SURVEY)
@@ -182,7 +182,7 @@ class NodeMachine(Composite[str]):
     @property
     def home_relays(self) -> tuple[str, ...]:
         """The relays kept connected, in canonical form; the first is home."""
-        return self._home_relays
+        return self._relays.own
 
     @property
     def connection_count(self) -> int:

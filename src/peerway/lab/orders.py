@@ -60,6 +60,19 @@ class OpenNode(msgspec.Struct, frozen=True, tag="open-node"):
         return Opened(str(seat.node.node_id), seat.node.ticket())
 
 
+class Relays(msgspec.Struct, frozen=True):
+    """A node's relays; the first is home."""
+
+    urls: tuple[str, ...]
+
+
+class TellRelays(msgspec.Struct, frozen=True, tag="tell-relays"):
+    """Tell which relays the node has, and which is home now."""
+
+    async def perform(self, bench: Bench) -> Relays:
+        return Relays(bench.seat.node.relays)
+
+
 class Closed(msgspec.Struct, frozen=True):
     """What a node had sent when it was closed."""
 
@@ -176,4 +189,4 @@ class Check(msgspec.Struct, frozen=True, tag="check"):
         return Checked(dict(record(report)), render(report), clock.now() - began)
 
 
-NodeOrder = Serve | OpenNode | CloseNode | Dial | AwaitPath | Transfer | Tell | Check
+NodeOrder = Serve | OpenNode | CloseNode | Dial | AwaitPath | Transfer | Tell | TellRelays | Check

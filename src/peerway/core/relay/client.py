@@ -48,7 +48,7 @@ ANSWER_LIMIT_S = 2.0
 PONGS_PER_READ = 4  # further pings in the same read go unanswered
 MAX_RESPONSE_HEAD = 16 << 10  # bytes
 
-_TOLD_NOTHING = (FrameType.KEEP_ALIVE, FrameType.PONG, FrameType.PEER_PRESENT, FrameType.SERVER_INFO)
+_TOLD_NOTHING = (FrameType.KEEP_ALIVE, FrameType.PEER_PRESENT, FrameType.SERVER_INFO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,14 @@ class RelayRestarting(Event):
     try_for: float
 
 
+@dataclass(frozen=True, slots=True)
+class RelayMeasured(Event):
+    """The relay answered a ping of `measure` after so many seconds."""
+
+    stream: str
+    round_trip: float
+
+
 class Stage(Enum):
     """How far the connection has come."""
 
@@ -136,6 +144,7 @@ class RelayClient(Leaf):
         self._heard_at = 0.0
         self._problem = ""
         self._pongs = 0
+        self._measuring = (b"", 0.0)
 
     @property
     def connected(self) -> bool:
@@ -209,6 +218,12 @@ class RelayClient(Leaf):
             self._write(build_ping(self._rng.randbytes(8)))
             self._timers.set("answer", now + ANSWER_LIMIT_S, "relay: does it answer?")
 
+    def measure(self, now: float) -> None:
+        """Time a ping; `RelayMeasured` tells. Nothing while it cannot be sent at once."""
+        if self._stage is Stage.CONNECTED and not self._paused:
+            self._measuring = (self._rng.randbytes(8), now)
+            self._write(build_ping(self._measuring[0]))
+
     def close(self, reason: str, now: float) -> None:
         """Close the connection ourselves."""
         self._fail(reason)
@@ -272,6 +287,8 @@ class RelayClient(Leaf):
                 self._drop("frame before ServerInfo")
         elif kind == FrameType.PING:
             self._pong(payload)
+        elif kind == FrameType.PONG:
+            self._measured(payload)
         elif kind == FrameType.PEER_GONE:
             key, reason = parse_peer_gone(payload)
             self._events.append(PeerGone(self.stream, key, reason))
@@ -310,6 +327,12 @@ class RelayClient(Leaf):
             self._fail(f"the relay took no bytes for {PAUSED_LIMIT_S:.0f} s")
         else:
             self._fail(f"no relay answered within {HANDSHAKE_TIMEOUT_S:.0f} s")
+
+    def _measured(self, pong: bytes) -> None:
+        ping, sent_at = self._measuring
+        if ping and pong == ping:
+            self._measuring = (b"", 0.0)
+            self._events.append(RelayMeasured(self.stream, self._heard_at - sent_at))
 
     def _pong(self, ping: bytes) -> None:
         if self._pongs >= PONGS_PER_READ:

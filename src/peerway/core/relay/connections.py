@@ -1,23 +1,48 @@
-"""All relays a node is connected to: its home relays for as long as it runs, others while needed."""
+"""All relays a node is connected to: its own for as long as it runs, others while needed.
+
+Of its own one is *home*, the one that others are to try first: the nearest that can be reached. All
+of its own are kept connected, so that losing one costs nothing but the way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-from peerway.core.machine import Composite, RelayAddress, Rng
-from peerway.core.relay.keeper import RelayKeeper
+from peerway.core.machine import Composite, Event, RelayAddress, Rng
+from peerway.core.relay.home import choose_home
+from peerway.core.relay.keeper import RelayDistance, RelayDown, RelayKeeper, RelayUp
 from peerway.core.relay.url import RelayUrl
+
+UNMEASURED_S = 1.0  # a relay that stands, before it was measured: better than none, worse than any
+
+
+@dataclass(frozen=True, slots=True)
+class HomeRelayChanged(Event):
+    """Another of our relays is home now, and why."""
+
+    url: str
+    reason: str
 
 
 class RelayConnections(Composite[str]):
-    """Keepers by URL. `home` are canonical URLs; `home_key` is the X25519 secret shown to them alone."""
+    """Keepers by URL. `own` are canonical URLs; `home_key` is the X25519 secret shown to them alone.
 
-    def __init__(self, home: tuple[str, ...], home_key: bytes, rng: Rng) -> None:
+    Until one of them stands, the first is home.
+    """
+
+    def __init__(self, own: tuple[str, ...], home_key: bytes, rng: Rng) -> None:
         super().__init__()
-        self._home = home
+        self._own = own
+        self._home = own[0] if own else None
         self._home_key = home_key
         self._rng = rng
         self._keepers: dict[str, RelayKeeper] = {}
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Our own relays, the home first."""
+        return tuple(sorted(self._own, key=lambda url: url != self._home))
 
     def __contains__(self, url: str) -> bool:
         return url in self._keepers
@@ -28,16 +53,18 @@ class RelayConnections(Composite[str]):
         if url in self._keepers:
             self._keepers[url].retry(now)
         else:
-            keeper = self._keepers[url] = RelayKeeper(url, self._key_for(url), self._rng)
+            measures = url in self._own and len(self._own) > 1
+            keeper = RelayKeeper(url, self._key_for(url), self._rng, measures=measures)
+            self._keepers[url] = keeper
             self._adopt(url, keeper)
             keeper.start(now)
         self._touch(url)
         self._settle(now)
 
     def _key_for(self, url: str) -> Callable[[], bytes]:
-        # any but the home relays sees a key made for this connection only: the one derived
+        # any but our own relays sees a key made for this connection only: the one derived
         # from our identity could be used, live, to pose as us at the home relay
-        if url in self._home:
+        if url in self._own:
             return lambda: self._home_key
         return lambda: self._rng.randbytes(32)
 
@@ -52,8 +79,8 @@ class RelayConnections(Composite[str]):
         self._settle(now)
 
     def forget_all_but(self, needed: Collection[str], now: float) -> None:
-        """Let go of relays that are neither home nor in `needed`."""
-        for url in [url for url in self._keepers if url not in needed and url not in self._home]:
+        """Let go of relays that are neither our own nor in `needed`."""
+        for url in [url for url in self._keepers if url not in needed and url not in self._own]:
             keeper = self._keepers.pop(url)
             keeper.stop()
             while (event := keeper.poll_event()) is not None:
@@ -93,6 +120,25 @@ class RelayConnections(Composite[str]):
     def stream_resumed(self, stream: str, now: float) -> None:
         """A stream to a relay takes bytes again."""
         self._with(stream, lambda keeper: keeper.stream_resumed(now), now)
+
+    def _child_event(self, key: str, event: Event, now: float) -> None:
+        if not isinstance(event, RelayDistance):
+            self._events.append(event)
+        if isinstance(event, RelayDistance | RelayUp | RelayDown) and key in self._own:
+            self._choose_home()
+
+    def _choose_home(self) -> None:
+        standing = {url: k for url in self._own if (k := self._keepers.get(url)) is not None and k.is_up}
+        home = standing.get(self._home or "")
+        if home is not None and home.round_trip is None:
+            return  # it was home before; whether it is near enough we shall know soon
+        round_trips = {
+            url: UNMEASURED_S if k.round_trip is None else k.round_trip for url, k in standing.items()
+        }
+        choice = choose_home(round_trips, self._home)
+        if choice.url is not None and choice.url != self._home:
+            self._home = choice.url
+            self._events.append(HomeRelayChanged(choice.url, choice.reason))
 
     def _with(self, stream: str, use: Callable[[RelayKeeper], None], now: float) -> None:
         for url, keeper in self._keepers.items():

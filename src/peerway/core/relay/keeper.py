@@ -4,10 +4,13 @@
 
 What is sent while the connection is being made waits in the client's queue, so that the first
 flight of a dial need not be repeated; what is sent between two tries is dropped.
+
+Where there is a choice of relays, each is measured: twice when it has come up, then now and again.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +21,7 @@ from peerway.core.relay.client import (
     RelayClient,
     RelayConnected,
     RelayDisconnected,
+    RelayMeasured,
     RelayRestarting,
 )
 
@@ -27,6 +31,9 @@ BACKOFF_JITTER = 0.5  # of the delay, added at random: a restarted relay is not 
 STALLED_AFTER_S = 2.0  # an attempt that is older when somebody asks is given up for a fresh one
 FAILURES_OF_A_SHORT_LIFE = 3  # a relay that accepts and drops us is asked after two seconds, then later
 STABLE_AFTER_S = 10.0  # a connection that stood so long starts the back-off anew
+MEASURED_AGAIN_S = 1.0  # the first ping of a connection may wait for much that comes later no more
+MEASURED_EVERY_S = 300.0
+MEASURES_KEPT = 3  # of which the least counts: what waits behind data is no distance
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +69,24 @@ class RelayPeerGone(Event):
     key: bytes
 
 
-class RelayKeeper(Composite[str]):
-    """The connection to the relay at `url`; `fresh_key` gives the X25519 secret for each connection."""
+@dataclass(frozen=True, slots=True)
+class RelayDistance(Event):
+    """How far the relay is has been measured anew."""
 
-    def __init__(self, url: str, fresh_key: Callable[[], bytes], rng: Rng) -> None:
+    url: str
+
+
+class RelayKeeper(Composite[str]):
+    """The connection to the relay at `url`; `fresh_key` gives the X25519 secret for each connection.
+
+    `measures`: whether to see how far it is.
+    """
+
+    def __init__(self, url: str, fresh_key: Callable[[], bytes], rng: Rng, *, measures: bool = False) -> None:
         super().__init__()
         self.url = url
+        self._measures = measures
+        self._round_trips: deque[float] = deque(maxlen=MEASURES_KEPT)
         self.is_up = False
         self.last_error = ""
         self._fresh_key = fresh_key
@@ -79,6 +98,11 @@ class RelayKeeper(Composite[str]):
         self._stream = ""
         self._client: RelayClient | None = None
         self._told_to_wait = 0.0
+
+    @property
+    def round_trip(self) -> float | None:
+        """Seconds to the relay and back on this connection, None before it was measured."""
+        return min(self._round_trips, default=None)
 
     def start(self, now: float) -> None:
         """Connect."""
@@ -165,13 +189,24 @@ class RelayKeeper(Composite[str]):
         self._events.append(OpenStream(self._stream, self.url))
 
     def _timer_expired(self, name: str, now: float) -> None:
-        self._connect(now)
+        if name == "retry":
+            self._connect(now)
+        elif self._client is not None and self.is_up:
+            self._measure(self._client, MEASURED_EVERY_S, now)
+
+    def _measure(self, client: RelayClient, again_in: float, now: float) -> None:
+        client.measure(now)
+        self._touch(self._stream)
+        self._timers.set("measure", now + again_in, "relay: how far is it?")
 
     def _child_event(self, key: str, event: Event, now: float) -> None:
         if isinstance(event, PacketsReceived):
             self._events.append(RelayPackets(self.url, event.source_key, event.packets))
         elif isinstance(event, PeerGone):
             self._events.append(RelayPeerGone(self.url, event.key))
+        elif isinstance(event, RelayMeasured):
+            self._round_trips.append(event.round_trip)
+            self._events.append(RelayDistance(self.url))
         elif isinstance(event, RelayRestarting):
             self._told_to_wait = min(event.reconnect_in, BACKOFF_CAP_S)
         elif isinstance(event, RelayConnected):
@@ -186,6 +221,9 @@ class RelayKeeper(Composite[str]):
         self._up_since = now
         self.last_error = ""
         self._events.append(RelayUp(self.url))
+        self._round_trips.clear()
+        if self._measures and self._client is not None:
+            self._measure(self._client, MEASURED_AGAIN_S, now)
 
     def _went_down(self, reason: str, now: float) -> None:
         if self.is_up:  # what failed before it came up says little of it
