@@ -88,7 +88,7 @@ def test_a_relay_shows_what_it_is_given_to_carry():
     talk = Conversation(internet)
     internet.world.run_for(3.0)
     carried = []
-    internet.servers["relay1.test"].watchers.append(lambda packet, is_here: carried.append((packet, is_here)))
+    internet.servers["relay1.test"].watchers = (lambda packet, is_here: carried.append((packet, is_here)),)
     talk.dial("left")
     internet.world.run_while(lambda: not talk.is_up, 20.0)
     first, _ = carried[0]

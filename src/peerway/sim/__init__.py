@@ -13,6 +13,7 @@ tests/lab/test_ground_truth.py asks both the same questions.
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
+from peerway.sim.hostile_relay import Mischief
 from peerway.sim.link import Bursts, LinkQuality
 from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
 from peerway.sim.scenario import (
@@ -43,6 +44,7 @@ __all__ = [
     "InternetPlan",
     "LinkQuality",
     "Mapping",
+    "Mischief",
     "NatBehaviour",
     "Partition",
     "Pause",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from peerway.core.identity import NodeId, SecretKey
 from peerway.core.link import LinkClosed, LinkEstablished
 from peerway.core.machine import Event
 from peerway.core.quic.events import StreamReadable
@@ -16,6 +17,7 @@ from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.signal.door import Admission
 from peerway.core.ticket import Ticket
 from peerway.sim.internet import Internet
+from peerway.sim.monitor import Monitor
 from peerway.sim.nodes import RELAY_PORT, SimNode
 from peerway.sim.scenario import SIDES, Side, other
 from peerway.sim.transport import SimTransports
@@ -59,10 +61,12 @@ class Conversation:
     `listeners` are told what a side's node says.
 
     `quic`: connections stand on QUIC itself, whose bytes no seed decides, not on the simulator's transport.
+    `monitor` watches both nodes, which may meet each other and nobody else.
     """
 
-    def __init__(self, internet: Internet, *, quic: bool = False) -> None:
+    def __init__(self, internet: Internet, *, quic: bool = False, monitor: Monitor | None = None) -> None:
         self.internet = internet
+        self._monitor = monitor
         self.world = internet.world
         self._transports = Qh3Transport if quic else SimTransports(self.world.rng("transports"))
         self.errors: list[str] = []
@@ -91,6 +95,12 @@ class Conversation:
         )
         node.listeners.append(lambda event, now: self._tell(side, event))
         self._ends[side] = _End(node)
+        if self._monitor is not None:
+            self._monitor.watch(node, (self.node_id(other(side)),))
+
+    def node_id(self, side: Side) -> NodeId:
+        """Who the node of `side` is."""
+        return SecretKey(self._keys[side]).node_id
 
     def restart(self, side: Side) -> None:
         """Kill the node of `side` and run it anew: it has the same key and remembers nothing."""

@@ -86,7 +86,7 @@ class Recorder:
         run.talk.listeners.append(self._said)
         run.on_action = self._began
         for name, server in run.internet.servers.items():
-            server.watchers.append(partial(self._relayed, name))
+            server.watchers += (partial(self._relayed, name),)
 
     def finish(self, verdict: Verdict) -> None:
         """Nothing comes any more."""
@@ -161,8 +161,9 @@ def sequence_diagram(scenario: Scenario, quic: bool = False) -> str:
 def render(plan: InternetPlan, steps: list[Flight | Note]) -> str:
     """The steps as the text of a Mermaid diagram."""
     arrows = [step.arrow for step in steps if isinstance(step, Flight)]
-    present = {end for arrow in arrows for end in (arrow.source, arrow.target)}
+    present = dict.fromkeys(end for arrow in arrows for end in (arrow.source, arrow.target))
     names = [name for name in _in_order(plan) if name in present or name in SIDES]
+    names += [name for name in present if name not in names]  # strangers that no plan knows
     aliases = {name: f"p{number}" for number, name in enumerate(names, 1)}
     lines = [f"participant {aliases[name]} as {name.translate(_RESERVED)}" for name in names]
     lines += _shortened([_line(step, aliases) for step in steps], f"{aliases['left']},{aliases['right']}")

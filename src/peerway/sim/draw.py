@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
+from peerway.sim.hostile_relay import Mischief
 from peerway.sim.link import Bursts, LinkQuality
 from peerway.sim.plan import (
     CARRIER_NETWORK,
@@ -38,6 +39,7 @@ from peerway.sim.scenario import (
     Transfer,
     Unplug,
 )
+from peerway.sim.strategies import HARMLESS
 
 COMMON_PORT = 41641  # what every node prefers
 _FIREWALL = NatBehaviour(translates=False)
@@ -50,7 +52,10 @@ def draw(seed: int) -> Scenario:
     actions: list[Action] = [Dial(rng.choices(("left", "right", "both"), (5, 3, 2))[0])]
     for _ in range(rng.choices((0, 1, 2, 3, 5), (30, 30, 20, 15, 5))[0]):
         actions.append(_draw_action(rng, plan))
-    return Scenario(seed, plan, tuple(actions))
+    attacks: tuple[str, ...] = ()
+    if rng.random() < 0.12:
+        attacks = tuple(strategy.name for strategy in rng.sample(HARMLESS, rng.randint(1, 3)))
+    return Scenario(seed, plan, tuple(actions), attacks)
 
 
 # --- the internet
@@ -78,7 +83,11 @@ def _draw_plan(rng: random.Random) -> InternetPlan:
         hosts.append(HostPlan(side, tuple(interfaces), port, bridges=14 if rng.random() < 0.1 else 0))
     routers.append(RouterPlan("elsewhere", nat4=_draw_nat(rng), nat6=_FIREWALL, inside="192.168.7"))
     relays = tuple(
-        RelayPlan(f"relay{number}.test", (4, 6) if 6 in families or rng.random() < 0.5 else (4,))
+        RelayPlan(
+            f"relay{number}.test",
+            (4, 6) if 6 in families or rng.random() < 0.5 else (4,),
+            _draw_mischief(rng) if rng.random() < 0.08 else None,
+        )
         for number in range(1, 1 + rng.choices((1, 2), (70, 30))[0])
     )
     return InternetPlan(tuple(routers), tuple(hosts), relays)
@@ -172,6 +181,12 @@ def _draw_quality(rng: random.Random) -> LinkQuality:
         lambda: replace(quality, mtu=rng.choice((1500, 1280, 1200)), tells_too_big=rng.random() < 0.5),
     )
     return rng.choice(oddities)() if rng.random() < 0.2 else quality
+
+
+def _draw_mischief(rng: random.Random) -> Mischief:
+    deeds = ("drop", "delay", "reorder", "lie", "duplicate", "alter", "reflect", "replay", "deny")
+    chances = {deed: rng.choice((0.05, 0.2)) for deed in rng.sample(deeds, rng.randint(1, 3))}
+    return Mischief(**chances)
 
 
 # --- what happens

@@ -8,8 +8,8 @@ from peerway.sim.host import Host
 from peerway.sim.link import Link, LinkQuality
 from peerway.sim.network import Router
 from peerway.sim.nodes import run_server
-from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RouterPlan
-from peerway.sim.watched_relay import WatchedRelay
+from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
+from peerway.sim.watched_relay import WatchedHostileRelay, WatchedRelay
 from peerway.sim.world import World
 
 RELAY_QUALITY = LinkQuality(delay_s=0.002)
@@ -36,7 +36,7 @@ class Internet:
         for router in plan.routers:
             self.routers[router.name] = self._build_router(router)
         for number, relay in enumerate(plan.relays):
-            self._build_relay(relay.name, relay.families, number)
+            self._build_relay(relay, number)
         for host in plan.hosts:
             self._build_host(host)
         for name in plan.down:
@@ -60,7 +60,8 @@ class Internet:
             downward=plan.downward,
         )
 
-    def _build_relay(self, name: str, families: tuple[int, ...], number: int) -> None:
+    def _build_relay(self, plan: RelayPlan, number: int) -> None:
+        name, families, rng = plan.name, plan.families, self.world.rng
         host = self.relays[name] = Host(self.world, name)
         addresses = []
         for offset in (10, 11):
@@ -71,8 +72,12 @@ class Internet:
                 addresses.append(f"2001:db8:ffff::{last:x}/64")
         host.attach(self.core, *addresses, quality=RELAY_QUALITY)
         self.world.names[name] = tuple(address.ip for address in host.addresses)
-        server = self.servers[name] = WatchedRelay(self.world.rng(f"{name}/relay"))
-        run_server(self.world, host, server)
+        self.servers[name] = (
+            WatchedRelay(rng(f"{name}/relay"))
+            if plan.mischief is None
+            else WatchedHostileRelay(rng(f"{name}/relay"), rng(f"{name}/mischief"), plan.mischief)
+        )
+        run_server(self.world, host, self.servers[name])
 
     def _build_host(self, plan: HostPlan) -> None:
         host = self.hosts[plan.name] = Host(self.world, plan.name)
@@ -116,6 +121,19 @@ class Internet:
             return link
         host = self.hosts.get(name) or self.relays[name]
         return host.link()
+
+    def stranger(self, name: str) -> Host:
+        """One more host, at the core itself."""
+        host = Host(self.world, name)
+        host.attach(self.core, f"6.{len(self.relays)}.6.{self._next('strangers')}/24", quality=RELAY_QUALITY)
+        return host
+
+    @property
+    def uplinks(self) -> list[Link]:
+        """The links that lead to the core from below, those of relays left out."""
+        return [
+            link for router in self.routers.values() if (link := router.uplink) and link.upper is self.core
+        ]
 
     # --- what can happen
 

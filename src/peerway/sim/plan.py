@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from peerway.sim.behaviour import NatBehaviour
 from peerway.sim.host import LAN_QUALITY
+from peerway.sim.hostile_relay import Mischief
 from peerway.sim.link import DEFAULT_QUALITY, LinkQuality
 
 CORE = "core"
@@ -73,10 +74,14 @@ class HostPlan:
 
 @dataclass(frozen=True, slots=True)
 class RelayPlan:
-    """A relay at the core with a STUN server at each of its addresses: two of each family in `families`."""
+    """A relay at the core with a STUN server at each of its addresses: two of each family in `families`.
+
+    `mischief`: what the relay does to packets; None is an honest one.
+    """
 
     name: str
     families: tuple[int, ...] = (4,)
+    mischief: Mischief | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from peerway.sim.attacker import Attacker
 from peerway.sim.conversation import Conversation
 from peerway.sim.internet import Internet
+from peerway.sim.monitor import Monitor
 from peerway.sim.outlook import Outlook, outlook, relayed
 from peerway.sim.scenario import (
     SIDES,
@@ -33,6 +35,7 @@ from peerway.sim.scenario import (
     other,
 )
 from peerway.sim.soundness import check
+from peerway.sim.strategies import HARMLESS
 
 START_S = 3.0  # for relays to be reached and addresses to be gathered
 DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most
@@ -46,6 +49,7 @@ FORGOTTEN_AFTER_S = 25.0  # after the end nothing is left; a dial that gave way 
 IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
 NOTE_SIZE = 2_000
 BY_LUCK = "direct by luck"
+ATTACKS_PER_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,11 @@ class Run:
         self.internet = Internet(scenario.plan, scenario.seed, is_traced)
         self.world = self.internet.world
         self.world.trace.has_contents = not quic
-        self.talk = Conversation(self.internet, quic=quic)
+        self.monitor: Monitor | None = None
+        if scenario.is_hostile:
+            self.monitor = Monitor(self.world, tuple(self.internet.relays))
+        self.talk = Conversation(self.internet, quic=quic, monitor=self.monitor)
+        self._let_attack()
         self.violations: list[Violation] = []
         self.notes: list[str] = []
         self.on_action: Callable[[Action], None] = lambda action: None
@@ -117,6 +125,12 @@ class Run:
         self._may_end = False
         self._closures_seen = 0
 
+    def _let_attack(self) -> None:
+        attacks = [strategy for strategy in HARMLESS if strategy.name in self.scenario.attacks]
+        if attacks:
+            host, targets = self.internet.stranger("attacker"), [self.talk.node_id(side) for side in SIDES]
+            Attacker(self.world, host, self.internet.uplinks, attacks, targets=targets, per_s=ATTACKS_PER_S)
+
     def to_the_end(self) -> Verdict:
         """All of it."""
         try:
@@ -125,7 +139,9 @@ class Run:
                 self.world.log("scenario", repr(action))
                 self.on_action(action)
                 self._do(action)
+                self._look()
             self._do(HangUp("left"))
+            self._look()
         except _Stop:
             pass
         except Exception as error:  # noqa: BLE001 a machine that raises is what we look for
@@ -147,6 +163,13 @@ class Run:
             self.world.now,
             *((tuple(self.world.trace.lines), self.world.trace_digest()) if self.world.is_traced else ()),
         )
+
+    def _look(self) -> None:
+        """Nobody who means harm has changed anything."""
+        if self.monitor is not None:
+            self.monitor.look()
+            if self.monitor.violations:
+                self._fail(self.monitor.violations[0].split(" ", 1)[1])
 
     def _record(self, what: str) -> None:
         self.violations.append(Violation(self.world.now, what))
@@ -218,8 +241,9 @@ class Run:
                 self._fail(f"{side} has not forgotten a connection that is over: {left}")
 
     def _pause(self, seconds: float) -> None:
-        quiet = seconds - IDLE_AFTER_S
-        self.world.run_for(min(seconds, IDLE_AFTER_S))
+        is_trusted = all(relay.mischief is None for relay in self.internet.plan.relays)
+        quiet = seconds - IDLE_AFTER_S if is_trusted else 0.0  # one that lies may have its word looked into
+        self.world.run_for(seconds - max(quiet, 0.0))
         if quiet > 0:
             sent = {side: self.internet.hosts[side].packets_sent for side in SIDES}
             self.world.run_for(quiet)

@@ -100,11 +100,18 @@ Action = Dial | HangUp | Transfer | Pause | Restart | Sleep | Unplug | Roam | Re
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`plan` has hosts called "left" and "right"; both know both `plan.relays` and each other.
+    """`plan` has hosts called "left" and "right"; both know all of `plan.relays`, and each other.
 
-    `seed` is for everything that is left to chance while it runs.
+    `seed` is for everything that is left to chance while it runs. `attacks` are names of
+    strategies (`peerway.sim.strategies.HARMLESS`) by which somebody at the core attacks all along.
     """
 
     seed: int
     plan: InternetPlan
     actions: tuple[Action, ...]
+    attacks: tuple[str, ...] = ()
+
+    @property
+    def is_hostile(self) -> bool:
+        """Whether somebody means harm."""
+        return bool(self.attacks) or any(relay.mischief is not None for relay in self.plan.relays)

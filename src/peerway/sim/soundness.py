@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from peerway.sim.plan import CORE, HostPlan, InternetPlan, RelayPlan, RouterPlan
 from peerway.sim.scenario import SIDES, Action, Scenario
+from peerway.sim.strategies import HARMLESS
 
 MOST_ROUTERS = 250  # each has a network of its own in 5.0.0.0/8
 MOST_RELAYS = 20
@@ -39,6 +40,9 @@ def _problems(scenario: Scenario) -> Iterator[str]:
         yield from _of_host(host, above)
     for action in scenario.actions:
         yield from _of_action(action, plan)
+    for attack in scenario.attacks:
+        if all(strategy.name != attack for strategy in HARMLESS):
+            yield f"nobody attacks by {attack!r}"
 
 
 def names_of(plan: InternetPlan) -> list[str]:

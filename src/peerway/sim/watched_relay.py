@@ -1,22 +1,21 @@
-"""An honest relay that shows what it carries to whoever watches a run."""
+"""Relays that show what they are given to carry to whoever watches a run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from peerway.core.machine import Rng
 from peerway.core.relay.frames import split_frames
 from peerway.core.relay.server import RelayServer
 from peerway.core.relay.session import PacketsSent, ServerSession
-from peerway.sim.hostile_relay import RECV_HEADER, Carried
+from peerway.sim.hostile_relay import RECV_HEADER, Carried, HostileRelay
+
+Watcher = Callable[[Carried, bool], None]
 
 
 class WatchedRelay(RelayServer):
-    """The relay. `watchers` are shown each packet, and whether its receiver is here."""
+    """An honest relay. `watchers` are shown each packet, and whether its receiver is here."""
 
-    def __init__(self, rng: Rng) -> None:
-        super().__init__(rng)
-        self.watchers: list[Callable[[Carried, bool], None]] = []
+    watchers: tuple[Watcher, ...] = ()
 
     def _forward(self, sender: ServerSession, sent: PacketsSent, now: float) -> None:
         is_here = sent.destination in self._by_key
@@ -24,3 +23,7 @@ class WatchedRelay(RelayServer):
             for frame in split_frames(sent.frames):
                 watcher(Carried(sender.key, sent.destination, frame[RECV_HEADER:]), is_here)
         super()._forward(sender, sent, now)
+
+
+class WatchedHostileRelay(WatchedRelay, HostileRelay):
+    """A hostile one that is watched: what it is given, not what it makes of it."""

@@ -89,6 +89,7 @@ class PathAgent(Composite[PathKey]):
         self._last_data = now
         self._busy = False
         self._in_use = True
+        self._is_verified = False
         self._heard_at = now
         self._dirty = False
         self._reconsidered_at = now
@@ -176,8 +177,13 @@ class PathAgent(Composite[PathKey]):
         self._finish(now)
 
     def verify(self, now: float) -> None:
-        """Watch the paths for a while even when nothing is sent; `PeerSilent` if none is answered."""
-        self._data_moved(now)
+        """Watch the paths for a while even when nothing is sent; `PeerSilent` if none is answered.
+
+        Once after each use, or a relay that says so again and again would keep us awake.
+        """
+        if not self._is_verified:
+            self._data_moved(now)
+            self._is_verified = True
 
     # --- what arrives and what is sent
 
@@ -224,6 +230,7 @@ class PathAgent(Composite[PathKey]):
     def data_sent(self, key: PathKey, datagrams: int, now: float) -> bool:
         """So many datagrams of data went out by this way; True when that woke the agent."""
         pair = self._pairs.get(key)
+        self._is_verified = False
         if pair is not None:
             pair.data_sent(datagrams)
         return self._data_moved(now)
