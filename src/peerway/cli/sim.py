@@ -180,13 +180,22 @@ def _with_progress(
         yield result
         now = time.monotonic()
         if now - told >= PROGRESS_S:
-            told, rate = now, tally.seeds / (now - began)
-            left_s = (seeds - tally.seeds) / rate
-            output.notice(
-                f"{tally.seeds} of {seeds} seeds, {rate:.1f}/s, {tally.failed} failed, {left_s:.0f} s to go"
-            )
+            told = now
+            output.notice(_progress_line(tally, seeds, now - began))
     spent = time.monotonic() - began
     output.notice(f"{tally.seeds} seeds in {spent:.1f} s, {tally.seeds / spent:.1f}/s")
+
+
+def _progress_line(tally: Tally, seeds: int, spent_s: float) -> str:
+    rate = tally.seeds / spent_s
+    outcomes = dict.fromkeys(("direct", "relay", "failed"), 0)
+    for (_, outcome), count in tally.outcomes.items():
+        outcomes[outcome] += count
+    shares = ", ".join(f"{100 * count / tally.seeds:.0f} % {outcome}" for outcome, count in outcomes.items())
+    return (
+        f"{tally.seeds} of {seeds} seeds, {rate:.1f}/s, {(seeds - tally.seeds) / rate:.0f} s to go: "
+        f"{tally.failed} failures; dials {shares}; {tally.by_luck} by luck"
+    )
 
 
 def _tell_tally(output: Output, tally: Tally) -> None:

@@ -152,7 +152,8 @@ class Conversation:
     @property
     def is_up(self) -> bool:
         """Whether both have one connection, and but one."""
-        return all(len(end.open_links) == 1 for end in self._ends.values())
+        # asked after every step of the world
+        return len(self._ends["left"].open_links) == 1 == len(self._ends["right"].open_links)
 
     def is_direct(self, side: Side) -> bool:
         """Whether what this side sends travels directly now."""

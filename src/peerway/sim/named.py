@@ -28,7 +28,9 @@ from peerway.sim import (
     Roam,
     RouterPlan,
     Scenario,
+    Sleep,
     Transfer,
+    Unplug,
 )
 from peerway.sim.plan import CARRIER_NETWORK
 
@@ -118,6 +120,22 @@ _ALL = (
         Scenario(1, ONE_CARRIER, (Dial("left"), Transfer("right", 50_000))),
     ),
     NamedScenario(
+        "poisoned-outer-nat",
+        "A NAT that remembers what it turned away, one hop further out than a first probe's TTL reaches.",
+        Scenario(
+            1,
+            InternetPlan(
+                (
+                    RouterPlan("left-home", nat4=HOME),
+                    RouterPlan("right-street", nat4=replace(HOME, input_open=True), inside=CARRIER_NETWORK),
+                    RouterPlan("right-home", "right-street", HOME),
+                ),
+                TWO_HOMES.hosts,
+            ),
+            (Dial("right"),),
+        ),
+    ),
+    NamedScenario(
         "ipv6",
         "Symmetric NATs for IPv4, and IPv6 behind firewalls.",
         Scenario(
@@ -199,6 +217,28 @@ _ALL = (
         "restart",
         "A program is killed, begins anew with its key, and its peer takes it for the same.",
         Scenario(1, TWO_HOMES, (Dial("left"), Restart("right"), Transfer("right", 50_000))),
+    ),
+    NamedScenario(
+        "lid-closed",
+        "A laptop sleeps for half an hour, and has much to say when it wakes.",
+        Scenario(1, TWO_HOMES, (Dial("right"), Sleep("left", 1800.0), Transfer("left", 50_000))),
+    ),
+    NamedScenario(
+        "cable-pulled",
+        "A host with a cable and a mobile phone loses the cable, and gets it back.",
+        Scenario(
+            1,
+            replace(
+                TWO_HOMES.with_host(
+                    HostPlan("left", (InterfacePlan("left-home"), InterfacePlan("mobile", name="wwan0")))
+                ),
+                routers=(
+                    *TWO_HOMES.routers,
+                    RouterPlan("mobile", nat4=SYMMETRIC, inside=CARRIER_NETWORK, quality=LinkQuality(0.04)),
+                ),
+            ),
+            (Dial("left"), Unplug("left", 10.0), Transfer("right", 50_000)),
+        ),
     ),
     NamedScenario(
         "silence",
