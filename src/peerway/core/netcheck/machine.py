@@ -9,7 +9,6 @@ when the time is up stays unknown.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,7 +19,6 @@ from peerway.core.machine import (
     Datagram,
     Event,
     InterfaceAddress,
-    OpenSocket,
     PeerwayError,
     Resolve,
     Rng,
@@ -35,6 +33,7 @@ from peerway.core.netcheck.page import PageProbe, PageSeen
 from peerway.core.netcheck.plan import is_complete, wanted
 from peerway.core.netcheck.probes import Answer, Ask, Fetch, Meet, Outcome, Probe, Refusal, Silence
 from peerway.core.netcheck.report import Report, build_report
+from peerway.core.netcheck.sockets import NamedSockets
 from peerway.core.netcheck.text import headlines
 from peerway.core.portmap.report import GatewayReport
 from peerway.core.relay.url import RelayUrl
@@ -42,8 +41,6 @@ from peerway.core.stun.client import Detour, MappingLearned, QueryFailed, Schedu
 
 LIMIT_S = 5.5  # a check with nothing slow in it has ended by then
 SCHEDULE = Schedule((0.0, 0.2, 0.45, 0.75, 1.1), 1.8)
-MAX_SOCKETS = 64
-_WILDCARDS = {4: "0.0.0.0", 6: "::"}
 _STUN, _HAIRPIN = "stun", "hairpin"
 
 
@@ -86,9 +83,7 @@ class Netcheck(Composite[str]):
         self._stun = StunClient(rng, SCHEDULE)
         self._adopt(_STUN, self._stun)
         self._started: dict[Probe, None] = {}
-        self._sockets: dict[str, UdpAddress] = {}
-        self._opening: dict[int, deque[str]] = {4: deque(), 6: deque()}
-        self._no_socket: dict[str, str] = {}
+        self._sockets = NamedSockets()
         self._waiting: dict[str, list[Ask]] = {}
         self._resting: dict[str, Ask] = {}
         self._asked: dict[tuple[UdpAddress, UdpAddress, Detour | None], Ask] = {}
@@ -123,22 +118,18 @@ class Netcheck(Composite[str]):
 
     def socket_opened(self, interface: str, local: UdpAddress, now: float) -> None:
         """A socket that we asked for."""
-        names = self._opening[version_of(local.ip)]
-        if self._report is not None or not names:
+        name = self._sockets.opened(local)
+        if name is None:
             self._events.append(CloseSocket(local))
             return
-        name = names.popleft()
-        self._sockets[name] = local
         for ask in self._waiting.pop(name, ()):
-            self._ask(ask, now)
+            self._ask(ask, local, now)
         self._go_on(now)
 
     def socket_failed(self, interface: str, ip: str, error: str, now: float) -> None:
         """A socket that we asked for cannot be had."""
-        names = self._opening[version_of(ip)]
-        if names:
-            name = names.popleft()
-            self._no_socket[name] = error
+        name = self._sockets.failed(ip, error)
+        if name is not None:
             for ask in self._waiting.pop(name, ()):
                 self._known.outcomes[ask] = Silence(f"no socket: {error}")
             self._go_on(now)
@@ -240,23 +231,17 @@ class Netcheck(Composite[str]):
         return True
 
     def _open_or_ask(self, ask: Ask, now: float) -> None:
-        name = ask.socket
-        if name in self._sockets:
-            self._ask(ask, now)
-        elif name in self._waiting:
-            self._waiting[name].append(ask)
-        elif name in self._no_socket:
-            self._known.outcomes[ask] = Silence(f"no socket: {self._no_socket[name]}")
-        elif len(self._sockets) + len(self._waiting) >= MAX_SOCKETS:
-            self._known.outcomes[ask] = Silence(f"{MAX_SOCKETS} sockets are open already")
+        request = self._sockets.want(ask.socket, version_of(ask.server.ip))
+        if request is not None:
+            self._events.append(request)
+        if (local := self._sockets.local(ask.socket)) is not None:
+            self._ask(ask, local, now)
+        elif error := self._sockets.error(ask.socket):
+            self._known.outcomes[ask] = Silence(f"no socket: {error}")
         else:
-            version = version_of(ask.server.ip)
-            self._waiting[name] = [ask]
-            self._opening[version].append(name)
-            self._events.append(OpenSocket("", _WILDCARDS[version]))
+            self._waiting.setdefault(ask.socket, []).append(ask)
 
-    def _ask(self, ask: Ask, now: float) -> None:
-        local = self._sockets[ask.socket]
+    def _ask(self, ask: Ask, local: UdpAddress, now: float) -> None:
         detour = None
         if ask.arrives_at:
             answer = self._known.answer(Ask(ask.arrives_at, ask.server))
@@ -315,5 +300,5 @@ class Netcheck(Composite[str]):
                 self._events.append(CloseStream(stream))
         for key in list(self._children):
             self._release(key)
-        self._events.extend(CloseSocket(local) for local in self._sockets.values())
+        self._events.extend(self._sockets.give_back())
         self._events.append(CheckDone(self._report))
