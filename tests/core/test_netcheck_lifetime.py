@@ -35,24 +35,24 @@ def ages(known):
     return sorted({probe.age_s for probe in trials(known, SERVER) if probe.arrives_at})
 
 
-def test_at_first_five_ages_are_tried_side_by_side():
-    assert ages(tried()) == [15, 30, 60, 120, 240]
+def test_at_first_six_ages_are_tried_side_by_side():
+    assert ages(tried()) == [7.5, 15, 30, 60, 120, 240]
     probes = list(trials(tried(), SERVER))[:3]
     assert probes == [
-        Ask("rest 15", SERVER),
-        Ask("wake 15", SERVER, arrives_at="rest 15", since="rest 15", age_s=15.0),
-        Ask("wake 15", SERVER, since="rest 15", age_s=15.0),
+        Ask("rest 7.5", SERVER),
+        Ask("wake 7.5", SERVER, arrives_at="rest 7.5", since="rest 7.5", age_s=7.5),
+        Ask("wake 7.5", SERVER, since="rest 7.5", age_s=7.5),
     ]
 
 
 @pytest.mark.parametrize(
     ("alive", "dead", "next_age"),
     [
-        ((15,), (30,), 22.5),
-        ((15, 22.5), (30,), 26.25),
-        ((15, 22.5, 26.25), (30,), 28.125),
-        ((), (15,), 7.5),
-        ((15, 30, 60, 120), (240,), 180),
+        ((7.5, 15), (30,), 22.5),
+        ((7.5, 15, 22.5), (30,), 26.25),
+        ((7.5, 15, 22.5, 26.25), (30,), 28.125),
+        ((), (7.5,), 3.75),
+        ((7.5, 15, 30, 60, 120), (240,), 180),
     ],
 )
 def test_then_the_age_between_the_longest_that_lived_and_the_shortest_that_did_not(alive, dead, next_age):
@@ -61,7 +61,7 @@ def test_then_the_age_between_the_longest_that_lived_and_the_shortest_that_did_n
 
 
 @pytest.mark.parametrize(
-    ("alive", "dead"), [((15, 22.5, 26.25, 28.125), (30,)), ((15, 30, 60, 120, 220), (240,))]
+    ("alive", "dead"), [((7.5, 15, 22.5, 26.25, 28.125), (30,)), ((7.5, 15, 30, 60, 120, 220), (240,))]
 )
 def test_the_search_ends_when_they_are_close(alive, dead):
     assert ages(tried(alive=alive, dead=dead)) == sorted((*alive, *dead))
@@ -69,8 +69,8 @@ def test_the_search_ends_when_they_are_close(alive, dead):
 
 
 def test_a_mapping_that_always_lived_has_no_upper_bound():
-    known = tried(alive=(15, 30, 60, 120, 240))
-    assert ages(known) == [15, 30, 60, 120, 240]
+    known = tried(alive=(7.5, 15, 30, 60, 120, 240))
+    assert ages(known) == [7.5, 15, 30, 60, 120, 240]
     assert lifetime(known, SERVER) == Lifetime(240, None)
 
 
@@ -83,9 +83,9 @@ def test_a_mapping_that_always_lived_has_no_upper_bound():
     ],
 )
 def test_a_trial_that_proves_nothing_shows_nothing_and_ends_the_search(wrong):
-    known = tried(dead=(15, 30, 60, 120, 240), **wrong)
+    known = tried(dead=(7.5, 15, 30, 60, 120, 240), **wrong)
     assert lifetime(known, SERVER) is None
-    assert ages(known) == [15, 30, 60, 120, 240]
+    assert ages(known) == [7.5, 15, 30, 60, 120, 240]
 
 
 def test_before_any_trial_nothing_is_known():

@@ -35,6 +35,7 @@ WORDS = {
     Filtering.ADDRESS_DEPENDENT: "Address Dependent Filtering",
     Filtering.ADDRESS_AND_PORT_DEPENDENT: "Address and Port Dependent Filtering",
 }
+FORGETFUL_S = 6
 CHOOSING = {  # the kinds that do not keep the inside port, and from where they choose
     "edm": ("random", 1024, 65535),
     "edm-seq": ("sequential", 30000, 31023),
@@ -55,6 +56,16 @@ class Everywhere:
     """A host of every kind checks, coturn's client asks our server beside it, nmap scans that."""
 
     async def run(self, discover, scan):
+        await asyncio.gather(self.measure_a_lifetime(), self.check_all(discover, scan))
+
+    async def measure_a_lifetime(self):
+        """Behind a router that forgets soon; it takes long, so it goes on beside everything else."""
+        async with Laboratory(pair("eim-apdf", "open")) as lab:
+            await Faults(lab).set_udp_timeout("left-router", FORGETFUL_S, FORGETFUL_S)
+            relay = (await lab.order(SERVER, Serve(SERVER_IPS), Served)).url
+            self.slow = await lab.order("left", Check((relay,), slow=True), Checked)
+
+    async def check_all(self, discover, scan):
         async with Laboratory(gallery(CROSSING_KINDS)) as lab:
             self.lab, self.discover = lab, discover
             # Once every interpreter has started, none takes the time of those that check.
@@ -133,6 +144,13 @@ def test_coturns_client_finds_the_same_with_our_server(name, everywhere):
     # To coturn a public address is a NAT that maps endpoint-independently to itself.
     assert mapping == WORDS[seen or Mapping.ENDPOINT_INDEPENDENT]
     assert ("successful hairpinning" in told) is (not kind.translates)
+
+
+def test_a_slow_check_finds_how_long_the_kernel_remembers(everywhere):
+    lifetime = everywhere.slow.record["lifetime"]
+    assert lifetime["at_least_s"] <= FORGETFUL_S + 1  # the kernel looks once a second, or so
+    assert lifetime["less_than_s"] >= FORGETFUL_S
+    assert lifetime["less_than_s"] - lifetime["at_least_s"] <= 2
 
 
 def test_nmap_takes_our_server_for_a_stun_server(everywhere):

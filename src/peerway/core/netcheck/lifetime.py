@@ -16,7 +16,7 @@ from peerway.core.machine import UdpAddress
 from peerway.core.netcheck.knowledge import Knowledge
 from peerway.core.netcheck.probes import Answer, Ask, Probe, Silence
 
-LADDER_S = (15.0, 30.0, 60.0, 120.0, 240.0)
+LADDER_S = (7.5, 15.0, 30.0, 60.0, 120.0, 240.0)
 CLOSE_S = 2.0
 CLOSE_SHARE = 0.1  # of the age
 LONGEST_S = 900.0  # what all trials together may take
