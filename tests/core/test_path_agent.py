@@ -193,8 +193,12 @@ def test_only_what_is_sent_keeps_a_connection_awake():
     bench.agent.data_received(SOCKET, PEER, 10)
     assert bench.agent.poll_deadline() is None or bench.agent.poll_deadline().at > 70.0
     assert not bench.agent._in_use
+    bench.arrive(bench.ping(), ELSEWHERE, 75.0)
+    assert bench.sent() == []
     bench.agent.data_sent((SOCKET, PEER), 1, 80.0)
     assert bench.agent._in_use
+    bench.arrive(bench.ping(), ELSEWHERE, 80.0)
+    assert ELSEWHERE in pongs(bench)
 
 
 def test_copies_are_no_sign_of_life():

@@ -202,6 +202,10 @@ class PathAgent(Composite[PathKey]):
         elif pair is None:
             self._drop("probe: replayed")
             return
+        if pair is None and not self._in_use:
+            # the peer's data will wake us if it means to use this; a ping somebody kept must not
+            self._drop("probe: from a new address while nothing is sent")
+            return
         # A copy may still be the original, overtaken by one that somebody saw and sent from elsewhere.
         # So on a pair that is known it counts, once; but it makes no address known. The same goes
         # for what comes long after it was sent.
