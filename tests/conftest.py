@@ -3,9 +3,11 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+
+from peerway.io import interfaces
 
 STOPS = ("SIGINT", "SIGHUP")
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # where an ordinary user's PATH does not look
@@ -29,6 +31,17 @@ def tool() -> Callable[[str, str], str]:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_router_is_asked() -> Iterator[None]:
+    """What tests send stays on this machine: no interface that a node here sees has a gateway.
+
+    Programs that tests start are told by PEERWAY_PORTMAP; in the lab routers are asked.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interfaces, "_way_out", lambda *_: (None, ""))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,6 +19,13 @@ from peerway.core.netcheck.report import Report
 from peerway.core.node import NodeMachine
 from peerway.core.path.candidate import Candidate
 from peerway.core.places import parse_advertised, parse_stun_server
+from peerway.core.portmap.events import (
+    PortMappingEvent,
+    PortMappingRenewed,
+    PortMappingsGivenBack,
+    RememberLeases,
+)
+from peerway.core.portmap.report import GatewayReport, PortMapping
 from peerway.core.relay.connections import HomeRelayChanged
 from peerway.core.relay.keeper import RelayDown, RelayUp
 from peerway.core.relay.url import RelayUrl
@@ -28,10 +35,13 @@ from peerway.errors import NodeClosedError, PeerwayError, RelayUnreachableError
 from peerway.io import clock, netcheck
 from peerway.io.driver import Driver
 from peerway.io.interfaces import interface_addresses
+from peerway.io.leases import LeaseStore
+from peerway.io.state import StateError, state_directory
 from peerway.stream import Wakeup
 
 MAX_UNACCEPTED = 128  # connections nobody took yet; further ones are closed at once
 RELAY_PATIENCE_S = 5.0  # how long a dial waits for a relay that cannot be reached
+GIVE_BACK_S = 1.5  # for routers to remove mappings; what they do not, the next run does
 CODE_BUSY = 0x12
 
 logger = logging.getLogger("peerway.node")
@@ -41,10 +51,11 @@ class Node:
     """One end of connections: its key is who it is.
 
     `relays` are URLs of relays to be met at; `stun` further STUN servers, "host:port". `port` 0 takes
-    any UDP port. `advertise` are outside addresses, "ip:port", that are forwarded to ours. Whoever is in
-    `allow`, shows a ticket of ours (unless `accept_ticket` is off), or gets True from `authorize` may dial
-    us; nobody else. Enter with `async with`; leaving frees every socket, task and connection. Iterating
-    gives the connections others dialled.
+    any UDP port. `advertise` are outside addresses, "ip:port", that are forwarded to ours. With `portmap`
+    the router is asked for such a one, where it offers that. Whoever is in `allow`, shows a ticket of
+    ours (unless `accept_ticket` is off), or gets True from `authorize` may dial us; nobody else. Enter
+    with `async with`; leaving frees every socket, task, connection and port. Iterating gives the
+    connections others dialled.
     """
 
     def __init__(
@@ -58,6 +69,7 @@ class Node:
         allow: Collection[NodeId] = (),
         authorize: Callable[[NodeId], bool] | None = None,
         accept_ticket: bool = True,
+        portmap: bool = True,
     ) -> None:
         rng = random.SystemRandom()
         self._key = key or SecretKey(rng.randbytes(32))
@@ -71,7 +83,10 @@ class Node:
             relays=tuple(relays),
             stun=self._stun,
             static=tuple(parse_advertised(text) for text in advertise),
+            portmap=portmap,
         )
+        self._leases = LeaseStore(state_directory()) if portmap else None
+        self._given_back = asyncio.Event()
         self._driver: Driver | None = None
         self._connections: dict[int, Connection] = {}
         self._moved: dict[int, int] = {}
@@ -89,11 +104,13 @@ class Node:
             raise NodeClosedError("a node can be entered once")
         self._driver = Driver(self._machine, self._on_event, self._on_failure)
         try:
-            self._machine.start(await self._open_sockets(self._driver), clock.now())
+            sockets = await self._open_sockets(self._driver)
+            leftovers = self._leases.take_over() if self._leases is not None else ()
+            self._machine.start(sockets, clock.now(), leftovers)
             self._driver.watch_interfaces()
             self._driver.wake()
         except BaseException:
-            await self._driver.close()
+            await self._free()
             raise
         return self
 
@@ -103,15 +120,30 @@ class Node:
         await self.close()
 
     async def close(self) -> None:
-        """Close every connection and free everything."""
+        """Close every connection, give mapped ports back, and free everything."""
         if self._driver is None or self._closed:
             return
         self._closed = True
         self._changed.wake()
         try:
             open_ones = [c for c in self._connections.values() if not c.is_closed]
-            await asyncio.gather(*(connection.close() for connection in open_ones))
+            await asyncio.gather(self._give_back(), *(connection.close() for connection in open_ones))
         finally:
+            await self._free()
+
+    async def _give_back(self) -> None:
+        self._machine.leave(clock.now())
+        self._wake()
+        try:
+            async with asyncio.timeout(GIVE_BACK_S):
+                await self._given_back.wait()
+        except TimeoutError:
+            logger.debug("port mapping: not given back in time")
+
+    async def _free(self) -> None:
+        if self._leases is not None:
+            self._leases.close()
+        if self._driver is not None:
             await self._driver.close()
 
     # --- who and where we are
@@ -135,6 +167,16 @@ class Node:
     def candidates(self) -> tuple[Candidate, ...]:
         """The addresses we might be reached at, as far as they are known."""
         return self._machine.surroundings.candidates
+
+    @property
+    def port_mappings(self) -> tuple[PortMapping, ...]:
+        """The ports that routers forward to us, as they stand."""
+        return self._machine.port_mappings
+
+    @property
+    def gateways(self) -> tuple[GatewayReport, ...]:
+        """What is known of the routers we go out by: what they speak, and what they map."""
+        return self._machine.gateways
 
     @property
     def probes_sent(self) -> int:
@@ -329,6 +371,23 @@ class Node:
         elif isinstance(event, HomeRelayChanged):
             logger.info("relay home url=%s reason=%r", event.url, event.reason)
             self._changed.wake()
+        elif isinstance(event, PortMappingEvent):
+            logger.info("port mapping %s", event)
+            if isinstance(event, PortMappingRenewed):
+                self._keep_leases(LeaseStore.renewed)
+            self._changed.wake()
+        elif isinstance(event, RememberLeases):
+            self._keep_leases(lambda store: store.keep(event.leases))
+        elif isinstance(event, PortMappingsGivenBack):
+            self._given_back.set()
+
+    def _keep_leases(self, use: Callable[[LeaseStore], None]) -> None:
+        if self._leases is None:
+            return
+        try:
+            use(self._leases)
+        except StateError as error:
+            logger.info("port mapping error=%s", error)
 
     def _relay_down(self, event: RelayDown) -> None:
         # said once, and then only to those who want to know all

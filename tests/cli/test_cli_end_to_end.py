@@ -34,7 +34,7 @@ class Program:
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 bufsize=0,
-                env={**environment, "PEERWAY_HOME": str(folder / home)},
+                env={**environment, "PEERWAY_HOME": str(folder / home), "PEERWAY_PORTMAP": "no"},
             )
 
     def line(self):

@@ -86,7 +86,7 @@ def test_when_all_hang_up_nothing_is_left():
     assert machine._links._table._by_index == {}
     assert machine._links._table._pending == {}
     assert machine._links._unread == {}
-    assert len(machine._children) == 3
+    assert len(machine._children) == 4
     assert machine._links._children == {}
     for peer in crowd.peers:
         assert len(peer.machine._links) == 0

@@ -27,6 +27,7 @@ def command(
     stun: tuple[str, ...],
     port: int | None,
     advertise: tuple[str, ...],
+    portmap: bool | None,
     key: Path | None,
 ) -> Exit:
     """Connect to the node that printed TICKET.
@@ -38,7 +39,8 @@ def command(
       peerway connect TICKET < photo.jpg
     """
     target = Ticket.parse(ticket)
-    return runner.run(_connect(output, target, NodeOptions(relay, stun, port, key, advertise=advertise)))
+    options = NodeOptions(relay, stun, port, key, advertise=advertise, portmap=portmap is not False)
+    return runner.run(_connect(output, target, options))
 
 
 async def _connect(output: Output, target: Ticket, options: NodeOptions) -> Exit:

@@ -40,6 +40,7 @@ def command(
     stun: tuple[str, ...],
     port: int | None,
     advertise: tuple[str, ...],
+    portmap: bool | None,
     key: Path | None,
     allow: tuple[str, ...],
     accept_ticket: bool | None,
@@ -53,7 +54,10 @@ def command(
       peerway listen --relay URL
       peerway listen --relay URL --once > photo.jpg   (the first line is the ticket)
     """
-    options = NodeOptions(relay, stun, port, kept_key_path(key), allow, accept_ticket is not False, advertise)
+    options = NodeOptions(
+        *(relay, stun, port, kept_key_path(key), allow, accept_ticket is not False, advertise),
+        portmap=portmap is not False,
+    )
     return runner.run(_listen(output, options, once), terminated=Exit.OK)
 
 

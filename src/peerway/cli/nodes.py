@@ -41,6 +41,7 @@ class NodeOptions:
     allow: Sequence[str] = ()
     accept_ticket: bool = True
     advertise: Sequence[str] = ()
+    portmap: bool = True
 
 
 @contextlib.asynccontextmanager
@@ -84,6 +85,7 @@ def _made(options: NodeOptions, key: SecretKey | None, allow: Sequence[NodeId], 
             advertise=options.advertise,
             allow=allow,
             accept_ticket=options.accept_ticket,
+            portmap=options.portmap,
         )
     except PeerwayError as error:
         raise UsageError(str(error)) from error

@@ -42,6 +42,7 @@ def command(
     stun: tuple[str, ...],
     port: int | None,
     advertise: tuple[str, ...],
+    portmap: bool | None,
     key: Path | None,
 ) -> Exit:
     """Ask the node that printed TICKET for answers, and say by which path they came.
@@ -50,7 +51,7 @@ def command(
     attempt and switch of the path is told with its reason.
     """
     target = Ticket.parse(ticket)
-    options = NodeOptions(relay, stun, port, key, advertise=advertise)
+    options = NodeOptions(relay, stun, port, key, advertise=advertise, portmap=portmap is not False)
     return runner.run(_ping(output, target, options, count, interval))
 
 

@@ -148,11 +148,14 @@ class CloseStream(Event):
 class OpenSocket(Event):
     """Open a UDP socket at `ip` that sends by `interface` whatever the routes say, "" by the routes.
 
+    `port` 0 is any that is free; a `shared` one others may have too, for what is sent to a group.
     Answer `socket_opened` or `socket_failed`; several requests are answered in their order.
     """
 
     interface: str
     ip: str
+    port: int = 0
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

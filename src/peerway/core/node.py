@@ -6,6 +6,7 @@ belongs; what the machines want of the outside leaves as transmits and events.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from peerway.core.budget import ProbeBudget
@@ -13,20 +14,26 @@ from peerway.core.demux import Kind, coalesce, split
 from peerway.core.identity import SecretKey
 from peerway.core.ip import parse_ip
 from peerway.core.link import GatherWanted, Link
-from peerway.core.links import LinkGone, Links, Result
+from peerway.core.links import LinkEvent, LinkGone, Links, Result
 from peerway.core.machine import (
     Address,
     Composite,
     Datagram,
     Event,
     InterfaceAddress,
+    OpenSocket,
     Output,
     RelayAddress,
     Rng,
     Transmit,
     UdpAddress,
 )
+from peerway.core.path.candidate import Candidate, CandidateKind
+from peerway.core.path.events import CandidateLearned
 from peerway.core.path.survey import Surroundings, SurroundingsChanged, Survey
+from peerway.core.portmap.lease import Lease
+from peerway.core.portmap.mapper import MappedAddressesChanged, PortMapper
+from peerway.core.portmap.report import GatewayReport, PortMapping
 from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.quic.transport import TransportFactory
 from peerway.core.relay.connections import RelayConnections
@@ -35,7 +42,7 @@ from peerway.core.relay.url import RelayUrl
 from peerway.core.signal.door import Admission
 from peerway.core.ticket import Ticket
 
-_SURVEY, _RELAYS, _LINKS = "survey", "relays", "links"
+_SURVEY, _MAPPER, _RELAYS, _LINKS = "survey", "mapper", "relays", "links"
 
 
 class NodeMachine(Composite[str]):
@@ -43,7 +50,7 @@ class NodeMachine(Composite[str]):
 
     `relays` are kept connected: the nearest is home. `stun` are servers beside the relays' own, as
     (host, port). `static` are addresses we are configured to be reachable at. `transports` makes
-    what streams stand on.
+    what streams stand on. With `portmap`, gateways are asked to map our ports.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class NodeMachine(Composite[str]):
         stun: tuple[tuple[str, int], ...] = (),
         static: tuple[UdpAddress, ...] = (),
         transports: TransportFactory = Qh3Transport,
+        portmap: bool = True,
     ) -> None:
         super().__init__()
         self.key = key
@@ -63,6 +71,11 @@ class NodeMachine(Composite[str]):
         self._survey = Survey(rng, stun, static)
         self._adopt(_SURVEY, self._survey)
         own_relays = tuple(dict.fromkeys(str(RelayUrl.parse(url)) for url in relays))
+        # whoever is met on this very machine needs no port of a gateway's
+        at_home = bool(relays) and all(_is_loopback(RelayUrl.parse(url).host) for url in relays)
+        self._mapper = PortMapper(rng, active=portmap and not at_home)
+        self._adopt(_MAPPER, self._mapper)
+        self._sockets_asked: deque[str] = deque()  # by whom; the answers come in the same order
         self._relays = RelayConnections(own_relays, key.box_secret, rng)
         self._adopt(_RELAYS, self._relays)
         self._links = Links(key, admission or Admission(), self.budget, rng, transports)
@@ -70,8 +83,12 @@ class NodeMachine(Composite[str]):
 
     # --- from the operating system
 
-    def start(self, sockets: tuple[UdpAddress, ...], now: float) -> None:
-        """The UDP sockets are open: connect to the relays and gather."""
+    def start(self, sockets: tuple[UdpAddress, ...], now: float, leftovers: tuple[Lease, ...] = ()) -> None:
+        """The UDP sockets are open: connect to the relays and gather.
+
+        `leftovers` are mappings of runs that were killed, for their gateways to forget.
+        """
+        self._mapper.remember(leftovers)
         self._survey.start(sockets, now)
         for url in self._relays.own:
             self._keep_relay(url, now)
@@ -80,6 +97,8 @@ class NodeMachine(Composite[str]):
     def interfaces_changed(self, addresses: tuple[InterfaceAddress, ...], now: float) -> None:
         """The machine's addresses are these now."""
         moved = self._survey.interfaces_changed(addresses, now)
+        self._mapper.interfaces_changed(addresses, now)
+        self._touch(_MAPPER)
         self._relays.network_changed(now, moved=bool(moved))
         self._touch(_RELAYS)
         self._survey_called(now)
@@ -89,24 +108,46 @@ class NodeMachine(Composite[str]):
 
     def socket_opened(self, interface: str, local: UdpAddress, now: float) -> None:
         """A socket that `OpenSocket` asked for."""
-        self._survey.socket_opened(interface, local, now)
-        self._survey_called(now)
+        asker = self._sockets_asked.popleft()
+        if asker == _MAPPER:
+            self._mapper.socket_opened(local, now)
+        else:
+            self._survey.socket_opened(interface, local, now)
+        self._touch(asker)
+        self._settle(now)
 
     def socket_failed(self, interface: str, ip: str, error: str, now: float) -> None:
         """A socket that `OpenSocket` asked for cannot be had."""
         self._drop(f"no socket: {error}")
-        self._survey.socket_failed(interface, ip)
+        asker = self._sockets_asked.popleft()
+        if asker == _MAPPER:
+            self._mapper.socket_failed(error, now)
+        else:
+            self._survey.socket_failed(interface, ip)
+        self._touch(asker)
+        self._settle(now)
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """Datagrams that came to one of our sockets."""
+        if self._mapper.owns_socket(datagram.local):
+            self._mapper.receive(datagram, now)
+            self._touch(_MAPPER)
+            self._settle(now)
+            return
         for kind, data, segment_size in split(datagram.data, datagram.segment_size):
             if kind is Kind.STUN:
-                self._survey.receive(Datagram(data, datagram.remote, datagram.local, segment_size), now)
-                self._touch(_SURVEY)
+                self._stun_received(Datagram(data, datagram.remote, datagram.local, segment_size), now)
             else:
                 self._links.receive(kind, data, segment_size, datagram.local, datagram.remote, now)
                 self._touch(_LINKS)
         self._settle(now)
+
+    def _stun_received(self, datagram: Datagram, now: float) -> None:
+        if self._mapper.stun_received(datagram, now):
+            self._touch(_MAPPER)
+        else:
+            self._survey.receive(datagram, now)
+            self._touch(_SURVEY)
 
     def transmit_failed(self, transmit: Transmit, error: str, now: float) -> None:
         """The system refused to send; the machines notice by the answer that stays out."""
@@ -118,18 +159,30 @@ class NodeMachine(Composite[str]):
         self._survey_called(now)
 
     def stream_opened(self, stream: str, now: float) -> None:
-        """A stream to a relay stands."""
-        self._relays.stream_opened(stream, now)
+        """A stream to a relay, or a gateway, stands."""
+        if self._mapper.owns_stream(stream):
+            self._mapper.stream_opened(stream, now)
+            self._touch(_MAPPER)
+        else:
+            self._relays.stream_opened(stream, now)
         self._relays_called(now)
 
     def stream_data(self, stream: str, data: bytes, now: float) -> None:
-        """Bytes from a relay."""
-        self._relays.stream_data(stream, data, now)
+        """Bytes from a relay, or a gateway."""
+        if self._mapper.owns_stream(stream):
+            self._mapper.stream_data(stream, data, now)
+            self._touch(_MAPPER)
+        else:
+            self._relays.stream_data(stream, data, now)
         self._relays_called(now)
 
     def stream_closed(self, stream: str, error: str, now: float) -> None:
-        """A stream to a relay ended or could not be opened."""
-        self._relays.stream_closed(stream, error, now)
+        """A stream to a relay, or a gateway, ended or could not be opened."""
+        if self._mapper.owns_stream(stream):
+            self._mapper.stream_closed(stream, error, now)
+            self._touch(_MAPPER)
+        else:
+            self._relays.stream_closed(stream, error, now)
         self._relays_called(now)
 
     def stream_paused(self, stream: str, now: float) -> None:
@@ -175,6 +228,12 @@ class NodeMachine(Composite[str]):
         """The link is over and what it held has been taken."""
         self._links.release(number)
 
+    def leave(self, now: float) -> None:
+        """Give back what would outlive us, mapped ports: `PortMappingsGivenBack` says when that is done."""
+        self._mapper.leave(now)
+        self._touch(_MAPPER)
+        self._settle(now)
+
     def relay_state(self, url: str) -> tuple[bool, str]:
         """Whether the relay is connected, and the last error when it is not."""
         return self._relays.state(url)
@@ -193,6 +252,16 @@ class NodeMachine(Composite[str]):
     def surroundings(self) -> Surroundings:
         """What the node knows of itself."""
         return self._survey.surroundings
+
+    @property
+    def port_mappings(self) -> tuple[PortMapping, ...]:
+        """The ports that gateways forward to us."""
+        return self._mapper.mappings
+
+    @property
+    def gateways(self) -> tuple[GatewayReport, ...]:
+        """What is known of the gateways around us."""
+        return self._mapper.reports
 
     # --- relays and STUN servers
 
@@ -227,6 +296,12 @@ class NodeMachine(Composite[str]):
     def _child_event(self, key: str, event: Event, now: float) -> None:
         if isinstance(event, SurroundingsChanged):
             self._links.surroundings_changed(event.surroundings, now)
+            self._mapper.set_sockets(event.surroundings.sockets, now)
+            self._mapper.observed(self._survey.seen_by(), now)
+            self._touch(_MAPPER)
+        elif isinstance(event, MappedAddressesChanged):
+            self._survey.set_mapped(event.addresses, now)
+            self._touch(_SURVEY)
         elif isinstance(event, RelayPackets):
             self._relay_packets(event, now)
         elif isinstance(event, RelayPeerGone):
@@ -242,8 +317,19 @@ class NodeMachine(Composite[str]):
                 self._links.relay_up(event.url, now)
             elif isinstance(event, RelayDown):
                 self._links.relay_down(event.url, now)
+            elif isinstance(event, OpenSocket):
+                self._sockets_asked.append(key)
+            elif isinstance(event, LinkEvent) and isinstance(event.event, CandidateLearned):
+                self._candidate_learned(event.event.candidate, now)
             self._events.append(event)
         self._touch(_LINKS)
+
+    def _candidate_learned(self, candidate: Candidate, now: float) -> None:
+        """A peer that gets in from an address nobody named shows that something lets it."""
+        near = self._survey.surroundings.policy.is_lan(candidate.address)
+        if candidate.kind is CandidateKind.PEER_REFLEXIVE and not near:
+            self._mapper.came_unasked(now)
+            self._touch(_MAPPER)
 
     def _relay_packets(self, event: RelayPackets, now: float) -> None:
         source = RelayAddress(event.url, event.source)

@@ -237,7 +237,7 @@ class Driver:
 
     def _open_socket(self, event: OpenSocket) -> None:
         try:
-            local = self._udp.open(UdpAddress(event.ip, 0), event.interface)
+            local = self._udp.open(UdpAddress(event.ip, event.port), event.interface, shared=event.shared)
         except OSError as error:
             logger.info("driver no-socket interface=%s ip=%s error=%s", event.interface, event.ip, error)
             reason = error.strerror or str(error)

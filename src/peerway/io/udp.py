@@ -36,7 +36,8 @@ class UdpSocket:
     `on_datagrams` gets what one wake-up brought; `on_failed` gets a `Transmit` of which at
     least one segment could not be sent, and why (the first error). `drops` counts, by
     reason, what was lost here; several sockets may share one. `interface`: what all that is sent
-    leaves by, else what the routes say. Raises `OSError` when `bind` or `interface` cannot be had.
+    leaves by, else what the routes say. `shared`: others may be bound there too, and all hear what is
+    sent to a group. Raises `OSError` when `bind` or `interface` cannot be had.
 
     Loops without `add_reader` (Windows' Proactor) are served by one receiving task.
     """
@@ -49,6 +50,7 @@ class UdpSocket:
         loop: asyncio.AbstractEventLoop | None = None,
         drops: Counter[str] | None = None,
         interface: str = "",
+        shared: bool = False,
     ) -> None:
         self.drops: Counter[str] = Counter() if drops is None else drops
         self._loop = loop or asyncio.get_running_loop()
@@ -62,7 +64,7 @@ class UdpSocket:
         self._pump: asyncio.Task[None] | None = None
         self._last_sender: tuple[SocketAddress, UdpAddress] | None = None
         self._closed = False
-        self._socket, offload = _bound_socket(bind, interface)
+        self._socket, offload = _bound_socket(bind, interface, shared)
         self._control_bytes = socket.CMSG_SPACE(4) if offload.gro else 0
         self._sender = SegmentSender(self._socket, offload, self.drops)
         self.local = from_socket_address(self._socket.getsockname())
@@ -206,13 +208,17 @@ class UdpSocket:
             self._loop.remove_writer(self._socket)
 
 
-def _bound_socket(bind: UdpAddress, interface: str) -> tuple[socket.socket, udp_options.Offload]:
+def _bound_socket(
+    bind: UdpAddress, interface: str, shared: bool
+) -> tuple[socket.socket, udp_options.Offload]:
     sock = socket.socket(family_of(bind.ip), socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
         offload = udp_options.prepare(sock)
         if interface:
             udp_options.send_by(sock, interface)
+        if shared:
+            udp_options.share_port(sock)
         sock.bind(to_socket_address(bind))
     except BaseException:
         sock.close()

@@ -76,6 +76,13 @@ def send_by(sock: socket.socket, interface: str) -> None:
         sock.setsockopt(socket.IPPROTO_IP, _LINUX_IP_UNICAST_IF, index)
 
 
+def share_port(sock: socket.socket) -> None:
+    """Let other programs bind the same port; whatever is sent to a group then reaches all of them."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if not ON_LINUX and hasattr(socket, "SO_REUSEPORT"):  # what the BSDs want for this
+        _try(sock, socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+
+
 def ttl_option(sock: socket.socket) -> tuple[int, int]:
     """Level and name of the socket option that holds the TTL of what is sent."""
     if sock.family == socket.AF_INET6:

@@ -31,10 +31,18 @@ class UdpSockets:
         self._drops = drops
         self._sockets: dict[UdpAddress, UdpSocket] = {}
 
-    def open(self, bind: UdpAddress, interface: str = "") -> UdpAddress:
-        """Open a socket (that sends by `interface`) and return its bound address. Raises `OSError`."""
+    def open(self, bind: UdpAddress, interface: str = "", *, shared: bool = False) -> UdpAddress:
+        """Open a socket (that sends by `interface`, at a `shared` port) and return its bound address.
+
+        Raises `OSError`.
+        """
         opened = UdpSocket(
-            bind, self._on_datagrams, self._send_failed, drops=self._drops, interface=interface
+            bind,
+            self._on_datagrams,
+            self._send_failed,
+            drops=self._drops,
+            interface=interface,
+            shared=shared,
         )
         self._sockets[opened.local] = opened
         return opened.local

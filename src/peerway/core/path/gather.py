@@ -19,6 +19,7 @@ from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, QueryFa
 FRESH_S = 20.0  # shorter than the 30 s after which NATs forget a quiet mapping
 MAX_SERVERS = 8
 MAX_REFLEXIVE = 6
+MAX_MAPPED = 4
 _WILDCARDS = ("0.0.0.0", "::")
 _VIRTUAL_PREFIXES = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "lxc", "podman")
 
@@ -55,6 +56,7 @@ class Gatherer(Composite[str]):
         self._interfaces: tuple[InterfaceAddress, ...] = ()
         self._pending: dict[tuple[UdpAddress, UdpAddress], None] = {}
         self._mapped: dict[tuple[UdpAddress, UdpAddress], UdpAddress] = {}
+        self._forwarded: tuple[UdpAddress, ...] = ()
         self._asked_at: float | None = None
         self._told: CandidatesChanged | None = None
 
@@ -67,10 +69,14 @@ class Gatherer(Composite[str]):
     @property
     def candidates(self) -> tuple[Candidate, ...]:
         """Our candidates as they are known now, best first, at most `MAX_CANDIDATES`."""
+        mapped = self._forwarded[:MAX_MAPPED]
         hosts = sorted(self._interfaces, key=_interface_rank)
         found = (
             [Candidate(CandidateKind.STATIC, address) for address in self._static]
+            + [Candidate(CandidateKind.PORT_MAPPED, address) for address in mapped if _is_global(address)]
             + [Candidate(CandidateKind.REFLEXIVE, address) for address in self._reflexive()]
+            # behind a second NAT: of use to those only who are behind it too
+            + [Candidate(CandidateKind.PORT_MAPPED, address) for address in mapped if not _is_global(address)]
             + [
                 Candidate(CandidateKind.HOST, UdpAddress(host.ip, socket.port))
                 for host in hosts
@@ -121,6 +127,11 @@ class Gatherer(Composite[str]):
         self._sockets = sockets
         self._mapped = {key: mapped for key, mapped in self._mapped.items() if key[0] in sockets}
         self._ask(now, only_new=True)
+
+    def set_mapped(self, addresses: tuple[UdpAddress, ...], now: float) -> None:
+        """The outside addresses that gateways forward to our sockets."""
+        self._forwarded = addresses
+        self._tell(now)
 
     def set_interfaces(
         self, interfaces: tuple[InterfaceAddress, ...], moved: Collection[int], now: float
@@ -197,6 +208,10 @@ def _interface_rank(address: InterfaceAddress) -> tuple[bool, bool, InterfaceAdd
     """Real interfaces before those that containers and virtual machines leave around."""
     virtual = address.metric is None and address.interface.startswith(_VIRTUAL_PREFIXES)
     return (virtual, not parse_ip(address.ip).is_global, address)
+
+
+def _is_global(address: UdpAddress) -> bool:
+    return parse_ip(address.ip).is_global
 
 
 def _same_family(one: str, other: str) -> bool:

@@ -102,6 +102,15 @@ class Survey(Composite[str]):
         """A socket that `OpenSocket` asked for cannot be had for now."""
         self._uplinks.socket_failed(interface, ip)
 
+    def set_mapped(self, addresses: tuple[UdpAddress, ...], now: float) -> None:
+        """The outside addresses that gateways forward to us."""
+        self._gatherer.set_mapped(addresses, now)
+        self._finish(now)
+
+    def seen_by(self) -> dict[UdpAddress, dict[UdpAddress, UdpAddress]]:
+        """Where STUN servers saw each of our sockets."""
+        return {socket: self._gatherer.observed(socket) for socket in self.surroundings.sockets}
+
     def resolved(self, name: str, ips: tuple[str, ...], now: float) -> None:
         """The addresses of a STUN server's host."""
         self._gatherer.resolved(name, ips, now)

@@ -38,6 +38,7 @@ _ENVELOPE = (
 class ErrorNumber(IntEnum):
     """The errors of WANIPConnection that something can be done about."""
 
+    INVALID_ACTION = 401
     INVALID_ARGS = 402
     ACTION_FAILED = 501
     NOT_AUTHORIZED = 606
