@@ -62,6 +62,17 @@ def test_what_servers_saw_goes_first_and_completes_the_list():
     assert bench.gatherer.observed(SOCKET) == {SERVER: MAPPED, SECOND: MAPPED}
 
 
+def test_a_server_no_way_leads_to_is_not_waited_for():
+    bench = Bench()
+    bench.start()
+    unreachable = list(iter(bench.gatherer.poll_transmit, None))
+    for transmit in unreachable:
+        bench.gatherer.transmit_failed(transmit, "Network is unreachable", 0.0)
+    bench.drain(0.0)
+    assert len(unreachable) == 2
+    assert bench.told[-1] == CandidatesChanged((HOST,), True)
+
+
 def test_servers_that_never_answer_complete_the_list_too():
     bench = Bench()
     bench.start()

@@ -453,6 +453,23 @@ def test_where_else_the_server_can_answer_from_is_told(client):
 # --- cancelling ---------------------------------------------------------------------------
 
 
+def test_what_cannot_be_sent_fails_its_query_at_once_and_no_other(client):
+    request = ask(client)
+    ask(client, OTHER_SERVER)
+    client.transmit_failed(Transmit((request,), SERVER, LOCAL), "Network is unreachable")
+    assert events(client) == [
+        QueryFailed(LOCAL, SERVER, "it cannot be reached from here: Network is unreachable")
+    ]
+    assert len(client) == 1
+
+
+@pytest.mark.parametrize("segments", [(b"",), (b"\x05probe that is no request at all",)])
+def test_a_failure_to_send_something_else_changes_nothing(client, segments):
+    ask(client)
+    client.transmit_failed(Transmit(segments, SERVER, LOCAL), "Network is unreachable")
+    assert (len(client), events(client)) == (1, [])
+
+
 def test_cancelling_a_socket_forgets_its_questions_and_no_others(client):
     request, kept = ask(client), ask(client, local=OTHER_LOCAL)
     ask(client, server=OTHER_SERVER)

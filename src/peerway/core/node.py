@@ -150,8 +150,10 @@ class NodeMachine(Composite[str]):
             self._touch(_SURVEY)
 
     def transmit_failed(self, transmit: Transmit, error: str, now: float) -> None:
-        """The system refused to send; the machines notice by the answer that stays out."""
+        """The system refused to send. Only the survey minds; the others notice that no answer comes."""
         self._drop(f"send: {error}")
+        self._survey.transmit_failed(transmit, error, now)
+        self._survey_called(now)
 
     def resolved(self, name: str, ips: tuple[str, ...], now: float) -> None:
         """The addresses of a STUN server's host."""

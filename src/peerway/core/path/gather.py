@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from enum import Enum
 
 from peerway.core.ip import parse_ip
-from peerway.core.machine import Composite, Datagram, Event, InterfaceAddress, Resolve, Rng, UdpAddress
+from peerway.core.machine import (
+    Composite,
+    Datagram,
+    Event,
+    InterfaceAddress,
+    Resolve,
+    Rng,
+    Transmit,
+    UdpAddress,
+)
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
 from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, QueryFailed, StunClient
@@ -154,6 +163,12 @@ class Gatherer(Composite[str]):
     def receive(self, datagram: Datagram, now: float) -> None:
         """A STUN message that came to one of our sockets."""
         self._stun.receive(datagram, now)
+        self._touch("stun")
+        self._tell(now)
+
+    def transmit_failed(self, transmit: Transmit, error: str, now: float) -> None:
+        """The system could not send a question of ours: no way leads to that server, by IPv6 say."""
+        self._stun.transmit_failed(transmit, error)
         self._touch("stun")
         self._tell(now)
 

@@ -15,6 +15,7 @@ from peerway.core.machine import (
     Event,
     InterfaceAddress,
     Rng,
+    Transmit,
     UdpAddress,
 )
 from peerway.core.path.candidate import Candidate, TargetPolicy, networks_of
@@ -119,6 +120,11 @@ class Survey(Composite[str]):
     def receive(self, datagram: Datagram, now: float) -> None:
         """A STUN message."""
         self._gatherer.receive(datagram, now)
+        self._finish(now)
+
+    def transmit_failed(self, transmit: Transmit, error: str, now: float) -> None:
+        """The system refused to send something, perhaps a question to a STUN server."""
+        self._gatherer.transmit_failed(transmit, error, now)
         self._finish(now)
 
     def refresh(self, now: float, *, force: bool = False) -> None:

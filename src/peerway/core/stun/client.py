@@ -6,6 +6,7 @@ schedule until an answer comes, or until the schedule ends:
     query() -> waiting -- answer with an address ------------> MappingLearned
                        -- error, or answer of no use --------> QueryFailed
                        -- end of the schedule ---------------> QueryFailed
+                       -- the system cannot send it ---------> QueryFailed
                        -- cancel(local) ---------------------> nothing
 
 An answer counts when its transaction id, the address it came from and the socket it came to are
@@ -170,6 +171,14 @@ class StunClient(Leaf):
         """Take what came to a socket; whether any of it answered a question of ours."""
         answered = [self._receive_one(data, datagram, now) for data in datagram.segments()]
         return any(answered)
+
+    def transmit_failed(self, transmit: Transmit, error: str) -> None:
+        """The system could not send this: there is no way to that server, so its answer is not awaited."""
+        transaction = self._by_id.get(transmit.segments[0][8:20])
+        if transaction is not None and transaction.server == transmit.remote:
+            self._forget(transaction)
+            reason = f"it cannot be reached from here: {error}"
+            self._events.append(QueryFailed(transaction.local, transaction.server, reason))
 
     def _receive_one(self, data: bytes, datagram: Datagram, now: float) -> bool:
         transaction = self._match(data, datagram)
