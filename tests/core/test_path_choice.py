@@ -1,3 +1,5 @@
+import pytest
+
 from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.choice import Decision, PathView, choose
 from peerway.core.path.events import PathKind
@@ -53,8 +55,24 @@ def test_a_little_better_is_no_reason_to_move():
     assert choose([view(WAN, 0.004), view(OTHER, 0.001)], WAN).key == WAN
 
 
-def test_ipv6_goes_first_when_it_is_as_good_and_nothing_is_in_use():
-    assert choose([view(WAN, 0.020), view(V6, 0.022)], None).key == V6
+@pytest.mark.parametrize("current", [None, WAN, V6])
+def test_ipv6_goes_first_when_it_is_as_good(current):
+    assert choose([view(WAN, 0.020), view(V6, 0.022)], current).key == V6
+
+
+def test_ipv6_and_ipv4_do_not_take_turns_at_the_margin():
+    assert choose([view(WAN, 0.100), view(V6, 0.119)], WAN).key == V6
+    assert choose([view(WAN, 0.100), view(V6, 0.125)], WAN).key == WAN
+    assert choose([view(WAN, 0.100), view(V6, 0.125)], V6).key == V6
+
+
+@pytest.mark.parametrize("current", [None, WAN, V6])
+def test_ipv6_that_is_slower_is_left(current):
+    assert choose([view(WAN, 0.020), view(V6, 0.030)], current).key == WAN
+
+
+def test_the_local_network_goes_before_ipv6():
+    assert choose([view(LAN, 0.001, PathKind.LAN), view(V6, 0.001)], V6).key == LAN
 
 
 def test_loss_counts():
@@ -68,5 +86,6 @@ def test_every_decision_has_a_reason():
         ([view(WAN, 0.01)], WAN),
         ([view(WAN, 0.01), view(OTHER, 0.05)], None),
         ([view(WAN, 0.01), view(LAN, 0.01, PathKind.LAN)], None),
+        ([view(WAN, 0.01), view(V6, 0.01)], WAN),
     ):
         assert choose(paths, current).reason

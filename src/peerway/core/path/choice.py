@@ -1,8 +1,8 @@
 """Which path carries the data: one pure function of what is known of the paths.
 
 A direct path that lives beats any relay. Among direct paths the least round trip wins, made
-worse by loss; within a margin they count as equal, and then the one in use stays, LAN goes
-before internet and IPv6 before IPv4.
+worse by loss; within a margin they count as equal, and then LAN goes before internet, IPv6
+before IPv4, and the one in use stays.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from peerway.core.path.events import PathKind
 
 MARGIN_S = 0.005
 MARGIN_SHARE = 0.2
+STAY_LEEWAY = 1.5  # margins that an IPv6 path in use may be behind
 UNKNOWN_ROUND_TRIP_S = 1.0
 LOSS_COST_S = 0.2  # what losing every packet would add, beside being sent again
 
@@ -30,6 +31,12 @@ class PathView:
     doubted: bool = False
     round_trip: float | None = None
     loss: float = 0.0
+
+    @property
+    def is_v6(self) -> bool:
+        """Whether it is a direct path over IPv6: no NAT on it can forget us or run out of ports."""
+        remote = self.key[1]
+        return isinstance(remote, UdpAddress) and ":" in remote.ip
 
     @property
     def cost(self) -> float:
@@ -55,7 +62,7 @@ def choose(paths: Sequence[PathView], current: PathKey | None) -> Decision:
     rivals = direct or sound
     best = min(path.cost for path in rivals)
     margin = max(MARGIN_S, MARGIN_SHARE * best)
-    equals = [path for path in rivals if path.cost <= best + margin]
+    equals = [path for path in rivals if path.cost <= best + _leeway(path, current) * margin]
     chosen = min(equals, key=lambda path: _preference(path, current))
     return Decision(chosen.key, _reason(chosen, equals, direct, current))
 
@@ -68,10 +75,13 @@ def _last_resort(paths: Sequence[PathView], current: PathKey | None) -> Decision
     return Decision(min(paths, key=lambda path: path.cost).key, "every path is in doubt")
 
 
+def _leeway(path: PathView, current: PathKey | None) -> float:
+    # IPv6 displaces what is as good; were it left as easily, the two would take turns
+    return STAY_LEEWAY if path.is_v6 and path.key == current else 1.0
+
+
 def _preference(path: PathView, current: PathKey | None) -> tuple[bool, bool, bool, float]:
-    remote = path.key[1]
-    is_v4 = isinstance(remote, UdpAddress) and ":" not in remote.ip
-    return (path.kind is not PathKind.LAN, path.key != current, is_v4, path.cost)
+    return (path.kind is not PathKind.LAN, not path.is_v6, path.key != current, path.cost)
 
 
 def _reason(
@@ -85,4 +95,6 @@ def _reason(
         return "on the local network"
     if len(direct) == 1:
         return "the only direct path"
+    if chosen.is_v6 and not all(path.is_v6 for path in equals):
+        return "as good as IPv4, and without a NAT"
     return "the least round trip of the direct paths"
