@@ -8,6 +8,7 @@ import pytest
 from peerway.lab.delay import TUN
 from peerway.lab.faults import Faults
 from peerway.lab.laboratory import Laboratory
+from peerway.lab.layouts import hub_and_spoke, pair, two_interfaces
 from peerway.lab.messages import Done
 from peerway.lab.sockets import (
     REFLECTOR_PORT,
@@ -22,7 +23,7 @@ from peerway.lab.sockets import (
     Shoot,
     TryEcho,
 )
-from peerway.lab.topology import SERVER, SERVER_IPS, Topology, hub_and_spoke, pair, two_interfaces
+from peerway.lab.topology import SERVER, SERVER_IPS, Topology
 
 pytestmark = pytest.mark.lab
 

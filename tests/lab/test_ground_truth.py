@@ -12,7 +12,8 @@ from tests.sim.toy_machines import Scribe
 from peerway.core.machine import UdpAddress
 from peerway.lab.kinds import KINDS as KERNEL_KINDS
 from peerway.lab.laboratory import Laboratory
-from peerway.lab.topology import SERVER, SERVER_IPS, gallery
+from peerway.lab.layouts import gallery
+from peerway.lab.topology import SERVER, SERVER_IPS
 from peerway.sim.host import Host
 from peerway.sim.network import LinkQuality, Router
 from peerway.sim.topology import KINDS
@@ -21,7 +22,7 @@ from peerway.sim.world import World
 pytestmark = pytest.mark.lab
 
 ATTEMPTS = 3  # to be in time on a busy machine
-NAMES = [name for name in KERNEL_KINDS if name != "same-lan"]  # a cell, not a router
+NAMES = [name for name in KERNEL_KINDS if name in KINDS]
 
 
 async def ask_the_kernel() -> dict[str, dict]:

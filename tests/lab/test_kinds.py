@@ -6,9 +6,14 @@ import re
 import pytest
 
 from peerway.core.nat import Filtering, Mapping
-from peerway.lab.kinds import KINDS, SAME_LAN, Kind, expected
+from peerway.lab.bench import Endpoint
+from peerway.lab.building import build
+from peerway.lab.kinds import KINDS, Kind
 from peerway.lab.laboratory import Laboratory
+from peerway.lab.layouts import gallery, pair
 from peerway.lab.messages import Done
+from peerway.lab.places import SAME_LAN, Outlook, expected
+from peerway.lab.plan import Plan, home
 from peerway.lab.sockets import (
     REFLECTOR_PORT,
     AskReflectors,
@@ -24,13 +29,13 @@ from peerway.lab.sockets import (
     Shoot,
     TryEcho,
 )
-from peerway.lab.topology import SERVER, SERVER_IPS, gallery, pair
+from peerway.lab.topology import SERVER, SERVER_IPS
 
 pytestmark = pytest.mark.lab
 
 REFLECTORS = tuple((ip, REFLECTOR_PORT) for ip in SERVER_IPS)
-CROSSING_KINDS = [name for name in KINDS if name != SAME_LAN]
-UDP_KINDS = [name for name in CROSSING_KINDS if KINDS[name].passes_udp]
+UDP_KINDS = [name for name in KINDS if KINDS[name].passes_udp]
+PUNCHED_KINDS = [name for name in UDP_KINDS if not KINDS[name].carrier]  # carriers differ only inwards
 WORDS = {
     Mapping.ENDPOINT_INDEPENDENT: "Endpoint Independent Mapping",
     Mapping.ADDRESS_DEPENDENT: "Address Dependent Mapping",
@@ -80,11 +85,11 @@ def test_coturn_finds_the_declared_mapping_and_filtering(name, grades):
 
 
 async def punch_everything() -> dict[tuple[str, str], bool]:
-    async with Laboratory(gallery(UDP_KINDS, copies=2)) as lab:
+    async with Laboratory(gallery(PUNCHED_KINDS, copies=2)) as lab:
         hosts = lab.topology.hosts
         await lab.start_workers(SERVER, *hosts)
         await lab.order(SERVER, Reflect(SERVER_IPS), Done)
-        cells = [(left, right) for left in UDP_KINDS for right in UDP_KINDS]
+        cells = [(left, right) for left in PUNCHED_KINDS for right in PUNCHED_KINDS]
         punches = [
             punch(lab, f"{left}-1", f"{right}-2", port=41000 + index)
             for index, (left, right) in enumerate(cells)
@@ -116,10 +121,10 @@ def punched():
     return asyncio.run(punch_everything())
 
 
-@pytest.mark.parametrize("right", UDP_KINDS)
-@pytest.mark.parametrize("left", UDP_KINDS)
+@pytest.mark.parametrize("right", PUNCHED_KINDS)
+@pytest.mark.parametrize("left", PUNCHED_KINDS)
 def test_simultaneous_sending_gets_through_where_expected(left, right, punched):
-    assert punched[left, right] == (expected(left, right) == "direct")
+    assert punched[left, right] == (expected(left, right).outcome == "direct")
 
 
 def test_two_port_restricted_nats_open_by_simultaneous_sending(punched):
@@ -171,6 +176,55 @@ def test_a_first_packet_that_dies_on_the_way_poisons_nothing(first_ttl):
     assert asyncio.run(poison(first_ttl))
 
 
+async def turn_around(carrier: str) -> tuple[Endpoint, tuple[Endpoint, ...]]:
+    """Where the world sees the left host, and where from what it sends to its neighbour's mapping arrives."""
+    plan = Plan("street", "Two hosts behind a carrier.", (home("street", [carrier], "left", "right"),))
+    async with Laboratory(build(plan)) as lab:
+        await lab.order(SERVER, Reflect(SERVER_IPS), Done)
+        for side in ("left", "right"):
+            await lab.order(side, OpenSocket("s", 4000), Done)
+        seen = [
+            (await lab.order(side, AskReflectors("s", REFLECTORS[:1]), Reflected)).endpoint
+            for side in ("left", "right")
+        ]
+        await lab.order("right", Count("s"), Counted)
+        await lab.order("left", Shoot("s", seen[1], count=3), Done)
+        await asyncio.sleep(0.2)
+        return seen[0], (await lab.order("right", Count("s"), Counted)).sources
+
+
+def test_a_good_carrier_turns_around_with_the_public_source():
+    seen, sources = asyncio.run(turn_around("cgn"))
+    assert seen[0] == "11.1.0.2"
+    assert 20000 <= seen[1] <= 20511
+    assert sources == (seen,)
+
+
+def test_a_worse_one_keeps_the_inside_source_and_a_bad_one_loses_it():
+    assert asyncio.run(turn_around("cgn-inside"))[1] == (("100.65.1.100", 4000),)
+    assert asyncio.run(turn_around("cgn-no-hairpin"))[1] == ()
+
+
+def test_an_ipv6_firewall_lets_in_only_whom_it_has_seen_sent_to():
+    async def scenario():
+        async with Laboratory(pair("v6-firewall", "dual-stack")) as lab:
+            ends = {side: (lab.topology.public_ip(side, 6), 4000) for side in ("left", "right")}
+            for side in ends:
+                await lab.order(side, OpenSocket("s", 4000, "::"), Done)
+            arrived = []
+            for sender, receiver, ttl in (
+                ("left", "right", 64),  # never sent anything: shut
+                ("right", "left", 4),  # dies in the core, but opens its own firewall
+                ("left", "right", 64),
+            ):
+                await lab.order(sender, Shoot("s", ends[receiver], ttl=ttl), Done)
+                await asyncio.sleep(0.2)
+                arrived.append((await lab.order(receiver, Count("s"), Counted)).datagrams)
+            return arrived
+
+    assert asyncio.run(scenario()) == [0, 0, 1]
+
+
 def test_hosts_of_one_lan_reach_each_other_by_their_inside_addresses():
     async def scenario():
         async with Laboratory(pair(SAME_LAN, SAME_LAN)) as lab:
@@ -184,23 +238,46 @@ def test_hosts_of_one_lan_reach_each_other_by_their_inside_addresses():
     assert asyncio.run(scenario()) == 3
 
 
+def outcomes(left, *rights):
+    return [expected(left, right).outcome for right in rights]
+
+
 def test_symmetric_pairs_are_expected_to_need_the_relay():
-    assert expected("edm", "edm") == "relay"
-    assert expected("edm", "eim-apdf") == "relay"
-    assert expected("firewall", "edm") == "relay"
-    assert expected("udp-blocked", "open") == "relay"
+    assert outcomes("edm", "edm", "eim-apdf", "firewall", "cgn-home") == ["relay"] * 4
+    assert outcomes("udp-blocked", "open") == ["relay"]
 
 
 def test_a_symmetric_nat_is_expected_to_meet_whoever_admits_unknown_ports():
-    assert [expected("edm", right) for right in ("open", "eim-eif", "eim-adf")] == ["direct"] * 3
+    assert outcomes("edm", "open", "eim-eif", "eim-adf", "cgn") == ["direct"] * 4
 
 
 def test_predictable_mappings_are_expected_to_meet():
-    kinds = ("open", "firewall", "eim-eif", "eim-adf", "eim-apdf", "port-block", "poisoned")
-    assert {expected(left, right) for left in kinds for right in kinds} == {"direct"}
+    places = ("open", "firewall", "eim-eif", "eim-adf", "eim-apdf", "port-block", "double-nat", "cgn-home")
+    for left in places:
+        assert set(outcomes(left, *places)) == {"direct"}
 
 
-def test_same_lan_is_a_cell_of_its_own():
-    assert expected("same-lan", "same-lan") == "direct"
-    with pytest.raises(ValueError, match="a cell of its own"):
-        expected("same-lan", "edm")
+def test_a_common_protocol_is_needed_and_ipv6_goes_first():
+    assert expected("dual-stack", "dual-stack") == Outlook("direct", 6)
+    assert expected("dual-cgn", "dual-cgn") == Outlook("direct", 6)
+    assert expected("dual-stack", "v6-firewall") == Outlook("direct", 6)
+    assert expected("dual-stack", "eim-apdf") == Outlook("direct", 4)
+    assert expected("dual-cgn", "edm") == Outlook("relay")
+    assert expected("v6-firewall", "eim-apdf") == Outlook("relay")
+
+
+@pytest.mark.parametrize(
+    ("place", "outlook"),
+    [
+        ("same-lan", Outlook("direct", 4)),
+        ("v6-same-lan", Outlook("direct", 6)),
+        ("same-cgn", Outlook("direct", 4)),
+        ("same-cgn-inside", Outlook("relay")),
+        ("same-cgn-inside-eif", Outlook("direct", 4)),
+        ("same-cgn-no-hairpin", Outlook("relay")),
+    ],
+)
+def test_a_shared_place_is_a_cell_of_its_own(place, outlook):
+    assert expected(place, place) == outlook
+    with pytest.raises(ValueError, match=f"{place} is a cell of its own"):
+        expected("edm", place)

@@ -1,17 +1,19 @@
 """What the lab says in words and pictures, and how it reads the names of cells. No lab needed."""
 
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 
 import pytest
 
 from peerway.lab.draw import draw
 from peerway.lab.kinds import KINDS
+from peerway.lab.layouts import pair
 from peerway.lab.matrix import DEFAULT_CELLS, CellError, batches, parse_cells
+from peerway.lab.places import PLACES
 from peerway.lab.plot import plot
 from peerway.lab.record import RunRecord
 from peerway.lab.scenarios import SCENARIOS, topology_of
 from peerway.lab.summary import Spread, grid, spread, summarize, table
-from peerway.lab.topology import pair
 
 
 def run(left="eim-apdf", right="edm", outcome="direct", expected="direct", direct_ms=12.5, bytes_ok=True):
@@ -22,7 +24,7 @@ def test_a_record_is_one_json_object_with_the_fixed_fields():
     assert run().to_json() == (
         '{"source": "lab", "left": "eim-apdf", "right": "edm", "outcome": "direct", "expected": "direct", '
         '"first_byte_ms": 4.5, "direct_ms": 12.5, "probes_sent": 9, "bytes_ok": true, "seed": 7, '
-        '"loss": 0, "reason": ""}'
+        '"loss": 0, "reason": "", "family": null, "expected_family": null}'
     )
 
 
@@ -30,6 +32,8 @@ def test_a_run_is_as_expected_only_with_every_byte_right():
     assert run().as_expected
     assert not run(bytes_ok=False).as_expected
     assert not run(outcome="relay").as_expected
+    assert replace(run(), family=6, expected_family=6).as_expected
+    assert not replace(run(), family=4, expected_family=6).as_expected
 
 
 def test_cells_are_read_in_order():
@@ -44,8 +48,9 @@ def test_cells_are_read_in_order():
     ("text", "message"),
     [
         ("open", "'open' is not a cell: write LEFTxRIGHT, say eim-apdfxedm, or same-lan"),
-        ("openxeim-apd", "'eim-apd' is not a kind of router: did you mean eim-apdf?"),
+        ("openxeim-apd", "'eim-apd' is no place: did you mean eim-apdf?"),
         ("same-lanxedm", "same-lan is a cell of its own: write just same-lan"),
+        ("edmxsame-cgn", "same-cgn is a cell of its own: write just same-cgn"),
     ],
 )
 def test_what_is_not_a_cell_is_explained(text, message):
@@ -59,10 +64,10 @@ def test_the_default_matrix_is_every_pair_of_seven_kinds_and_the_same_lan():
     assert len(set(DEFAULT_CELLS)) == 50
 
 
-def test_every_kind_and_scenario_explains_itself():
-    for kind in KINDS.values():
-        assert kind.old_name
-        assert kind.explanation.endswith(".")
+def test_every_kind_place_and_scenario_explains_itself():
+    for thing in (*KINDS.values(), *PLACES.values()):
+        assert thing.old_name
+        assert thing.explanation.endswith(".")
     for scenario in SCENARIOS.values():
         assert scenario.explanation.endswith(".")
         assert draw(scenario.topology())
@@ -127,11 +132,11 @@ def test_a_drawing_shows_core_routers_kinds_and_addresses():
         == """\
 eim-apdfxedm: Two hosts, one behind eim-apdf, one behind edm.
 
-+----------------------------------------------------------+
-| core-1 -- core-2 -- core-3                               |
-|             |                                            |
-|             +-- server: 13.0.0.10, 14.0.0.10             |
-+----------------------------------------------------------+
++------------------------------------------------------------------+
+| core-1 -- core-2 -- core-3                                       |
+|             |                                                    |
+|             +-- server: 13.0.0.10, 14.0.0.10, 2a13::10, 2a14::10 |
++------------------------------------------------------------------+
      | core-1                         | core-3
 +----------------------------+   +-----------------+
 | left-router                |   | right-router    |
@@ -147,10 +152,53 @@ eim-apdfxedm: Two hosts, one behind eim-apdf, one behind edm.
     )
 
 
+def test_a_drawing_branches_where_homes_share_a_carrier():
+    drawing = draw(pair("same-cgn", "same-cgn")).splitlines()
+    assert drawing[drawing.index("     | core-1") + 1 :] == [
+        "+------------------------------+",
+        "| home-router                  |",
+        "| cgn                          |",
+        "| (full cone NAT of a carrier) |",
+        "| wan 11.1.0.2/24              |",
+        "| lan 100.65.1.1/24            |",
+        "+------------------------------+",
+        "     +--------------------------------+",
+        "     |                                |",
+        "+----------------------------+   +----------------------------+",
+        "| left-router                |   | right-router               |",
+        "| eim-apdf                   |   | eim-apdf                   |",
+        "| (port-restricted cone NAT) |   | (port-restricted cone NAT) |",
+        "| wan 100.65.1.2/24          |   | wan 100.65.1.3/24          |",
+        "| lan 10.1.2.1/24            |   | lan 10.1.3.1/24            |",
+        "+----------------------------+   +----------------------------+",
+        "     |                                |",
+        "     +-- left                         +-- right",
+        "         eth0 10.1.2.100/24               eth0 10.1.3.100/24",
+    ]
+
+
 def test_a_topology_knows_the_address_the_world_sees():
     topology = topology_of("eim-apdfxopen")
     assert topology.public_ip("left") == "11.1.0.2"
     assert topology.public_ip("right") == "11.2.1.100"
+    assert topology_of("dual-stackxopen").public_ip("left", 6) == "2a11:0:1:1::100"
+    assert topology_of("same-cgn").public_ip("right") == "11.1.0.2"
+
+
+def test_a_way_out_leads_through_every_router_from_the_outside_in():
+    topology = topology_of("same-cgn")
+    assert topology.routers_before("left") == ("home-router", "left-router")
+    assert topology.routers == ("home-router", "left-router", "right-router")
+    assert topology.home_of("right").hosts == ("left", "right")
+
+
+def test_networks_nobody_translates_are_routed_to_through_every_router():
+    routes = topology_of("dual-cgnxopen").machines["left-router-1"].routes
+    assert [(route.destination, route.via) for route in routes] == [
+        ("default", "11.1.0.1"),
+        ("default", "2a11:0:1::1"),
+        ("2a11:0:1:2::/64", "2a11:0:1:1::2"),
+    ]
 
 
 def test_homes_may_share_their_private_addresses():

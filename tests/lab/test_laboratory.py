@@ -12,12 +12,15 @@ from pathlib import Path
 import pytest
 
 from peerway.lab import laboratory
-from peerway.lab.kinds import KINDS
+from peerway.lab.building import build
 from peerway.lab.laboratory import LabError, Laboratory, LabUnavailable, require_lab
+from peerway.lab.layouts import gallery, pair
 from peerway.lab.messages import Done
+from peerway.lab.places import PLACES
+from peerway.lab.plan import Host, Line, Plan, in_a_row
 from peerway.lab.service import Service
 from peerway.lab.sockets import OpenSocket, Reflect
-from peerway.lab.topology import SERVER, SERVER_IPS, pair
+from peerway.lab.topology import SERVER, SERVER_IPS, SERVER_IPS_V6
 
 pytestmark = pytest.mark.lab
 
@@ -118,14 +121,30 @@ def test_two_labs_do_not_meet():
     assert asyncio.run(scenario()) == [2, 0]
 
 
-@pytest.mark.parametrize("name", list(KINDS))
-def test_hosts_of_every_kind_reach_the_server(name):
+def test_hosts_at_every_place_reach_the_server_by_every_protocol_they_speak():
     async def scenario():
-        async with Laboratory(pair(name, name)) as lab:
-            for host in lab.topology.hosts:
-                await lab.run(host, "ping", "-c1", "-W2", SERVER_IPS[1])
+        async with Laboratory(gallery(list(PLACES), copies=2)) as lab:
+            servers = {4: SERVER_IPS[1], 6: SERVER_IPS_V6[1]}
+            pings = [
+                lab.run(host, "ping", "-c1", "-W2", servers[family])
+                for place in PLACES.values()
+                for host in (f"{place.name}-1", f"{place.name}-2")
+                for family in place.families
+            ]
+            await asyncio.gather(*pings)
 
     asyncio.run(scenario())
+
+
+def test_every_machine_knows_the_server_by_name_and_nothing_outside_changes():
+    async def scenario():
+        async with Laboratory(pair("dual-stack", "open")) as lab:
+            inside = await lab.run("left", "getent", "ahosts", "relay.lab")
+            return {line.split()[0] for line in inside.splitlines()}
+
+    before = Path("/etc/hosts").read_text()
+    assert asyncio.run(scenario()) == {"13.0.0.10", "14.0.0.10", "2a13::10", "2a14::10"}
+    assert Path("/etc/hosts").read_text() == before
 
 
 def test_a_killed_worker_is_replaced_at_the_next_order():
@@ -159,8 +178,22 @@ def test_a_failed_command_brings_its_words():
 
 GREETER = Service(
     "greeter",
-    (sys.executable, "-m", "http.server", "8000"),
-    files=(("greeting", "good day"),),
+    (sys.executable, "-u", "greet.py"),
+    files=(
+        ("greeting", "good day"),
+        (
+            "greet.py",
+            """
+import socket
+listener = socket.create_server(("10.1.1.1", 8000))
+print("greeting at", listener.getsockname())
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(open("greeting", "rb").read())
+    connection.close()
+""",
+        ),
+    ),
     rules="""
 table ip greeter {
  chain pre { type nat hook prerouting priority dstnat; iifname "lan" tcp dport 80 redirect to :8000
@@ -169,10 +202,10 @@ table ip greeter {
 """,
 )
 FETCH = """
-import time, urllib.request
-for _ in range(100):
+import socket, time
+for _ in range(400):
     try:
-        print(urllib.request.urlopen("http://10.1.1.1/greeting", timeout=2).read().decode(), end="")
+        print(socket.create_connection(("10.1.1.1", 80)).recv(100).decode(), end="")
         break
     except OSError:
         time.sleep(0.05)
@@ -185,9 +218,18 @@ def test_a_router_can_run_a_service_with_its_files_and_rules():
             name = await lab.provide("left-router", GREETER)
             fetched = await lab.run("left", sys.executable, "-c", FETCH)
             await lab.stop(name)
-            return fetched, "GET /greeting" in await lab.log(name)
+            return fetched, await lab.log(name)
 
-    assert asyncio.run(scenario()) == ("good day", True)
+    assert asyncio.run(scenario()) == ("good day", "greeting at ('10.1.1.1', 8000)\n")
+
+
+def test_a_service_in_the_plan_runs_from_the_start():
+    async def scenario():
+        row = in_a_row("left", ["eim-apdf"], [Host("left")], services=(GREETER,))
+        async with Laboratory(build(Plan("greeted", "A router that greets.", (Line("left", row),)))) as lab:
+            return await lab.run("left", sys.executable, "-c", FETCH)
+
+    assert asyncio.run(scenario()) == "good day"
 
 
 def test_a_service_whose_program_is_missing_names_its_package():

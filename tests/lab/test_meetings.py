@@ -3,18 +3,23 @@
 import asyncio
 import contextlib
 import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from peerway.lab.delay import TUN
-from peerway.lab.matrix import DEFAULT_CELLS, CellError, parse_cells, run_matrix
+from peerway.lab.matrix import DEFAULT_CELLS, FURTHER_CELLS, CellError, parse_cells, run_matrix
 from peerway.lab.scenarios import SCENARIOS, run_scenario
 
 pytestmark = pytest.mark.lab
 
-# Every pair of the matrix, and pairs with each of the further kinds.
+# Every pair of the matrix, those with more than one router or with IPv6, and pairs with each further kind.
 CELLS = (
     *DEFAULT_CELLS,
+    *FURTHER_CELLS,
     *parse_cells(
         "edm-seqxopen,admxeim-adf,poisonedxpoisoned,poisonedxeim-apdf,eim-apdfxpoisoned,port-blockxfirewall,"
         "port-blockxport-block,firewallxadm,eim-apdfxudp-rejected"
@@ -78,6 +83,14 @@ def test_nodes_survive(name, told):
         raise steps
     assert [step.text for step in steps if step.ok is False] == []
     assert any(step.ok for step in steps)
+
+
+def test_the_program_of_the_how_to_runs():
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / "use-the-lab.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.startswith("(Way(kind='direct', remote='11.2.2.100:")
+    assert "src=100.65.1.2" in finished.stdout
 
 
 def test_an_unknown_scenario_is_refused_before_a_lab_is_built():

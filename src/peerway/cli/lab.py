@@ -13,9 +13,9 @@ from peerway.cli import runner
 from peerway.cli.app import manner_options, with_output
 from peerway.cli.errors import CommandError, Exit
 from peerway.cli.output import Output
-from peerway.lab import KINDS, LabUnavailable
+from peerway.lab import KINDS, PLACES, LabUnavailable
 from peerway.lab.draw import draw
-from peerway.lab.matrix import DEFAULT_CELLS, CellError, parse_cells, run_matrix
+from peerway.lab.matrix import DEFAULT_CELLS, FURTHER_CELLS, CellError, parse_cells, run_matrix
 from peerway.lab.plot import plot
 from peerway.lab.record import RunRecord
 from peerway.lab.scenarios import SCENARIOS, Scenario, run_scenario, scenario
@@ -34,11 +34,17 @@ def command() -> None:
 @command.command("list")
 @with_output
 def list_kinds(output: Output) -> Exit:
-    """Explain every kind of router, with its old name, and every scenario."""
+    """Explain every kind of router, with its old name, every place a host may be at, and every scenario."""
+    output.result("Kinds of router; each is a place of that name, alone on an IPv4 line:\n")
     for kind in KINDS.values():
         output.result(f"{kind.name:14} {kind.old_name}\n{'':14} {kind.explanation}")
         output.record("kind", name=kind.name, old_name=kind.old_name, explanation=kind.explanation)
-    output.result("")
+    output.result("\nFurther places; those that both hosts share are cells of their own:\n")
+    for place in (place for place in PLACES.values() if place.name not in KINDS):
+        shared = " (shared)" if place.shared else ""
+        output.result(f"{place.name:20} {place.old_name}{shared}\n{'':20} {place.explanation}")
+        output.record("place", name=place.name, old_name=place.old_name, explanation=place.explanation)
+    output.result("\nScenarios:\n")
     for told in SCENARIOS.values():
         output.result(f"{told.name:18} {told.explanation}")
         output.record("scenario", name=told.name, explanation=told.explanation)
@@ -66,7 +72,8 @@ def run_story(output: Output, name: str) -> Exit:
 
 
 @command.command("matrix")
-@click.option("--cells", metavar=CELLS_METAVAR, help="which pairs of kinds [default: all]")
+@click.option("--cells", metavar=CELLS_METAVAR, help="which pairs of places [default: the usual kinds]")
+@click.option("--further", is_flag=True, help="also pairs with two NATs in a row, carriers and IPv6")
 @click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="of each cell")
 @click.option(
     "--loss",
@@ -87,7 +94,13 @@ def run_story(output: Output, name: str) -> Exit:
 )
 @with_output
 def run_cells(
-    output: Output, cells: str | None, runs: int, loss: int, at_once: int, picture: str | None
+    output: Output,
+    cells: str | None,
+    further: bool,
+    runs: int,
+    loss: int,
+    at_once: int,
+    picture: str | None,
 ) -> Exit:
     """Have two nodes meet from behind every pair of routers, and say how and how fast.
 
@@ -95,6 +108,8 @@ def run_cells(
     """
     try:
         chosen = parse_cells(cells) if cells is not None else DEFAULT_CELLS
+        if further:
+            chosen = tuple(dict.fromkeys(chosen + FURTHER_CELLS))
     except CellError as error:
         raise CommandError(str(error), "peerway lab list names them all", Exit.USAGE) from error
     records: list[RunRecord] = []

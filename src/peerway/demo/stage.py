@@ -22,8 +22,9 @@ from peerway.demo.end import Task
 from peerway.demo.report import Done, Failed, Happened, Moved, Progress, Ready, Report, parse
 from peerway.io import clock
 from peerway.lab import KINDS, Laboratory
+from peerway.lab.layouts import pair
 from peerway.lab.meeting import Meeting
-from peerway.lab.topology import SERVER, SERVER_IPS, Topology, pair
+from peerway.lab.topology import SERVER, SERVER_IPS, Topology
 from peerway.server import Server
 
 LEFT, RIGHT = "left", "right"

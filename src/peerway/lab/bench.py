@@ -35,7 +35,7 @@ class Inbox(asyncio.DatagramProtocol):
     @classmethod
     async def open(cls, ip: str, port: int) -> Inbox:
         """Bind to an address, port 0 for any."""
-        bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        bound = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_DGRAM)
         bound.setblocking(False)
         bound.bind((ip, port))
         _, inbox = await asyncio.get_running_loop().create_datagram_endpoint(cls, sock=bound)
@@ -47,24 +47,28 @@ class Inbox(asyncio.DatagramProtocol):
         """The local port."""
         return int(self._open().getsockname()[1])
 
-    def datagram_received(self, data: bytes, addr: tuple[str | int, int]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[str | int, ...]) -> None:
         """Queue a datagram, or only count it when the queue is full."""
         self.count += 1
         with contextlib.suppress(asyncio.QueueFull):
-            self.received.put_nowait((data, (str(addr[0]), addr[1])))
+            self.received.put_nowait((data, (str(addr[0]), int(addr[1]))))
 
     def send(self, data: bytes, to: Endpoint, ttl: int = 0) -> None:
         """Send now or lose it, as UDP may; `ttl` 0 is the system's."""
         bound = self._open()
-        usual = bound.getsockopt(socket.IPPROTO_IP, socket.IP_TTL)
+        six = bound.family == socket.AF_INET6
+        option = (
+            (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if six else (socket.IPPROTO_IP, socket.IP_TTL)
+        )
+        usual = bound.getsockopt(*option)
         try:
             if ttl:
-                bound.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+                bound.setsockopt(*option, ttl)
             with contextlib.suppress(OSError):
                 bound.sendto(data, to)
         finally:
             if ttl:
-                bound.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, usual)
+                bound.setsockopt(*option, usual)
 
     def close(self) -> None:
         """Free the port."""

@@ -28,30 +28,29 @@ _IFF_NO_PI = 0x1000
 
 
 class Delay(msgspec.Struct, frozen=True, tag="delay"):
-    """Hold what comes in on `line`, and what goes to `prefix`, for `seconds`, in the device `tun`."""
+    """Hold what comes in on `line`, and what goes to its `prefixes`, for `seconds`, in the device `tun`.
+
+    Only the IP versions of the prefixes are held.
+    """
 
     tun: str
     line: str
-    prefix: str
+    prefixes: tuple[str, ...]
     seconds: float
 
     async def perform(self, bench: Bench) -> Done:
         descriptor = _open_tun(self.tun)
         bench.callback(os.close, descriptor)
         table = str(100 + len(bench.delays))
-        commands = (
-            f"link set {self.tun} up txqueuelen 2000",
-            f"route add default dev {self.tun} table {table}",
-            f"rule add iif {self.tun} lookup main priority 10",
-            f"rule add iif {self.line} lookup {table} priority {table}",
-            f"rule add to {self.prefix} lookup {table} priority {table}",
-        )
-        process = await asyncio.create_subprocess_exec(
-            "ip", "-batch", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-        )
-        _, stderr = await process.communicate("\n".join(commands).encode())
-        if process.returncode:
-            raise OSError(stderr.decode())
+        await _batch("-4", f"link set {self.tun} up txqueuelen 2000")
+        for prefix in self.prefixes:
+            await _batch(
+                "-6" if ":" in prefix else "-4",
+                f"route add default dev {self.tun} table {table}",
+                f"rule add iif {self.tun} lookup main priority 10",
+                f"rule add iif {self.line} lookup {table} priority {table}",
+                f"rule add to {prefix} lookup {table} priority {table}",
+            )
         bench.delays.append(DelayLine(descriptor, self.seconds))
         return Done()
 
@@ -85,6 +84,15 @@ class DelayLine:
                 os.write(self._descriptor, packet)
         if self._line:
             self._loop.call_at(self._line[0][0], self._release)
+
+
+async def _batch(family: str, *commands: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        "ip", family, "-batch", "-", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    _, stderr = await process.communicate("\n".join(commands).encode())
+    if process.returncode:
+        raise OSError(stderr.decode())
 
 
 def _open_tun(name: str) -> int:

@@ -1,13 +1,15 @@
-"""A topology as text: the core on top, a column for each home below it.
+"""A topology as text: the core on top, below it each line with what hangs on it.
 
 Plain ASCII, so that it survives every terminal, log and mail.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 
-from peerway.lab.topology import CORES, SERVER, Home, Machine, Topology
+from peerway.lab.plan import Router
+from peerway.lab.topology import CORES, SERVER, Device, Machine, Topology
 
 GAP = "   "
 STEM = "     |"  # what joins one box to the next, in from the left edge
@@ -16,15 +18,10 @@ MIN_WIDTH = 22
 
 def draw(topology: Topology) -> str:
     """A drawing of a topology, ending with a newline."""
-    columns = [_column(topology, home) for home in topology.homes]
-    widths = [max(MIN_WIDTH, *(len(text) for text in column)) for column in columns]
-    rows = [
-        GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in zip_longest(*columns, fillvalue="")
-    ]
-    width = sum(widths) + len(GAP) * (len(widths) - 1)
-    title = [f"{topology.name}: {topology.explanation}", ""]
-    return "\n".join([*title, *_core(topology, width), *rows]) + "\n"
+    columns = [[f"{STEM} {home.core}", *_tree(topology, home.router)] for home in topology.homes]
+    width = sum(_width(column) for column in columns) + len(GAP) * (len(columns) - 1)
+    title = [f"{topology.plan.name}: {topology.plan.explanation}", ""]
+    return "\n".join([*title, *_core(topology, width), *_side_by_side(columns)]) + "\n"
 
 
 def _core(topology: Topology, width: int) -> list[str]:
@@ -36,37 +33,52 @@ def _core(topology: Topology, width: int) -> list[str]:
     return _box(lines, max(width, *(len(line) + 4 for line in lines)))
 
 
-def _column(topology: Topology, home: Home) -> list[str]:
-    lines = [f"{STEM} {home.core}"]
-    for router in home.routers:
-        machine = topology.machines[router]
-        kind = topology.kind_of(router)
-        text = [router, kind.name, f"({kind.old_name})", *_devices(machine)]
-        lines += [*_box(text, max(len(line) for line in text) + 4), STEM]
-    for host in home.hosts:
-        inside = [device.name for device in topology.machines[host].devices if not device.bridge]
-        mine = inside[_homes_before(topology, home, host)] if len(inside) > 1 else inside[0]
-        lines += [
-            f"     +-- {host}",
-            *(f"         {text}" for text in _devices(topology.machines[host], mine)),
-        ]
-    return lines
+def _tree(topology: Topology, router: Router) -> list[str]:
+    """A router, and below it all that is behind it."""
+    machine, kind = topology.machines[router.name], topology.kind_of(router.name)
+    text = [router.name, kind.name, f"({kind.old_name})", *_devices(machine.devices)]
+    text += [f"runs {service.name}" for service in router.services]
+    lines = [*_box(text, max(len(line) for line in text) + 4), STEM]
+    for host in router.hosts:
+        here = _on_network_of(machine, topology.machines[host.name])
+        lines += [f"     +-- {host.name}", *(f"         {text}" for text in here)]
+    columns = [_tree(topology, further) for further in router.routers]
+    if len(columns) > 1:
+        columns = [[STEM, *column] for column in columns]
+        lines[-1] = _branches(columns)
+    return lines + _side_by_side(columns)
 
 
-def _homes_before(topology: Topology, home: Home, host: str) -> int:
-    return sum(host in other.hosts for other in topology.homes if other.number < home.number)
+def _branches(columns: Sequence[list[str]]) -> str:
+    """The line that joins the stems of all columns."""
+    stem = STEM.index("|")
+    gaps = ["-" * (_width(column) + len(GAP) - 1) for column in columns[:-1]]
+    return " " * stem + "+" + "".join(f"{gap}+" for gap in gaps)
 
 
-def _devices(machine: Machine, only: str = "") -> list[str]:
-    lines = [
-        f"{device.name} {', '.join(device.addresses)}"
-        for device in machine.devices
-        if device.name == only or (not only and device.addresses)
+def _side_by_side(columns: Sequence[list[str]]) -> list[str]:
+    widths = [_width(column) for column in columns]
+    return [
+        GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in zip_longest(*columns, fillvalue="")
     ]
-    junk = [device for device in machine.devices if only and device.bridge]
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(MIN_WIDTH, *(len(text) for text in column))
+
+
+def _on_network_of(router: Machine, host: Machine) -> list[str]:
+    gateway = router.device("lan").ips[0]
+    lines = _devices([device for device in host.devices if device.reaches(gateway)])
+    junk = [device for device in host.devices if device.bridge]
     if junk:
         lines.append(f"{junk[0].name}-{len(junk) - 1} {junk[0].ips[0]} - {junk[-1].ips[0]}")
     return lines
+
+
+def _devices(devices: Sequence[Device]) -> list[str]:
+    return [f"{device.name} {', '.join(device.addresses)}" for device in devices if device.addresses]
 
 
 def _box(lines: list[str], width: int) -> list[str]:

@@ -23,13 +23,14 @@ from peerway.lab.topology import SERVER, Home
 
 TCP_LOSS_PERCENT = 3  # where UDP loses more: TCP over a line that loses 30 % serves nobody
 MOVED_PORTS = (50000, 50999)  # where the first `move_ports` of a router moves them; then 1,000 up
+_FAMILY_WORDS = {4: "ip", 6: "ip6"}  # what nft calls them
 
 
 @dataclass(slots=True)
 class _RouterState:
     """What of a router's rules a fault has changed."""
 
-    wan: IPv4Interface
+    wan: IPv4Interface | None  # None: it has no IPv4
     ports: tuple[int, int] | None = None
     stream_timeout_s: int = UDP_STREAM_TIMEOUT_S
 
@@ -68,8 +69,13 @@ class Faults:
         """Silently drop everything between two hosts' homes; each still reaches the server."""
         one, other = self._topology.home_of(left), self._topology.home_of(right)
         rules = [
-            f"ip saddr {source.prefix} ip daddr {destination.prefix} drop"
-            for source, destination in ((one, other), (other, one))
+            f"{_FAMILY_WORDS[family]} saddr {source} {_FAMILY_WORDS[family]} daddr {destination} drop"
+            for family in (4, 6)
+            for source, destination in (
+                (one.prefix(family), other.prefix(family)),
+                (other.prefix(family), one.prefix(family)),
+            )
+            if source and destination
         ]
         await self._each((one.core, other.core), "fault-cut", rules)
 
@@ -77,6 +83,10 @@ class Faults:
         """Undo `cut_between`."""
         one, other = self._topology.home_of(left), self._topology.home_of(right)
         await self._each((one.core, other.core), "fault-cut", [])
+
+    async def cut_family(self, family: int, *routers: str) -> None:
+        """Let no UDP of an IP version pass these routers."""
+        await self._each(routers, "fault-cut", [f"meta nfproto ipv{family} meta l4proto udp drop"])
 
     async def limit_size(self, size: int, *routers: str, udp_only: bool = False) -> None:
         """Silently drop IP packets longer than `size` bytes: a black hole. 0 ends it."""
@@ -119,7 +129,10 @@ class Faults:
         if not self._topology.kind_of(router).translates:
             raise ValueError(f"{router} translates nothing: its hosts have public addresses")
         state = self._state(router)
-        old, new = state.wan, IPv4Interface(f"{state.wan.ip + 1}/{state.wan.network.prefixlen}")
+        old = state.wan
+        if old is None:
+            raise ValueError(f"{router} has no IPv4 address to change")
+        new = IPv4Interface(f"{old.ip + 1}/{old.network.prefixlen}")
         gateway = self._topology.machines[router].routes[0].via
         batch = f"address del {old} dev wan\naddress add {new} dev wan\nroute replace default via {gateway}\n"
         await self._lab.run(router, "ip", "-batch", "-", input=batch)
@@ -135,8 +148,8 @@ class Faults:
         self._state(router).stream_timeout_s = stream_seconds
         await self._load(router)
 
-    async def delay(self, home: str, milliseconds: float) -> None:
-        """Hold every packet on a home's access line for this long, each way. Once per home.
+    async def delay(self, home: str, milliseconds: float, families: tuple[int, ...] = (4, 6)) -> None:
+        """Hold every packet of these IP versions on a home's access line, each way. Once per home.
 
         LabUnavailable where the TUN device may not be opened.
         """
@@ -145,7 +158,8 @@ class Faults:
                 f"delay needs to open {TUN}: run as root, or let this user read and write it"
             )
         line = self._home(home)
-        order = Delay(f"delay-{line.number}", f"to-{line.number}", line.prefix, milliseconds / 1000)
+        prefixes = tuple(str(prefix) for prefix in line.prefixes if prefix.version in families)
+        order = Delay(f"delay-{line.number}", f"to-{line.number}", prefixes, milliseconds / 1000)
         await self._lab.order(line.core, order, Done)
 
     async def freeze(self, machine: str = SERVER) -> None:
@@ -164,13 +178,15 @@ class Faults:
 
     def _state(self, router: str) -> _RouterState:
         if router not in self._states:
-            wan = self._topology.machines[router].device("wan").addresses[0]
-            self._states[router] = _RouterState(IPv4Interface(wan))
+            addresses = self._topology.machines[router].device("wan").addresses
+            self._states[router] = _RouterState(
+                next((IPv4Interface(each) for each in addresses if ":" not in each), None)
+            )
         return self._states[router]
 
     async def _each(self, routers: tuple[str, ...], chain: str, rules: list[str]) -> None:
-        script = f"flush chain ip faults {chain}\n"
-        script += "".join(f"add rule ip faults {chain} {rule}\n" for rule in rules)
+        script = f"flush chain inet faults {chain}\n"
+        script += "".join(f"add rule inet faults {chain} {rule}\n" for rule in rules)
         await asyncio.gather(
             *(self._lab.run(router, "nft", "-f", "-", input=script) for router in dict.fromkeys(routers))
         )
@@ -179,7 +195,7 @@ class Faults:
         state = self._state(router)
         rules = kind_rules(
             self._topology.kind_of(router),
-            str(state.wan.ip),
+            str(state.wan.ip) if state.wan else "",
             ports=state.ports,
             stream_timeout_s=state.stream_timeout_s,
         )

@@ -1,13 +1,14 @@
-"""The kinds of router a host may sit behind, and which pairs of them can meet directly.
+"""The kinds of router a host may sit behind.
 
-A kind is data: what people call it, how it maps and filters in the terms of RFC 4787, and
+A kind is data: what people call it, how it maps and filters IPv4 in the terms of RFC 4787, and
 the nftables rules that make a Linux router behave so. Every router's outer device is
-named `wan`, its inner device `lan`.
+named `wan`, its inner device `lan`. IPv6 is never translated: what lets in whoever knows the
+address, and what stands at a carrier, passes it; every other kind is a stateful firewall to it.
 
 Linux's `masquerade` keeps a source port towards every destination while nothing collides,
 so it maps endpoint-independently, and filters by address and port. Whatever a kind lets in
-beyond that comes from two learned sets: `fc` (public port to inside endpoint) and `seen`
-(public port and every address it has sent to).
+beyond that comes from learned sets: `fc` (public port to inside endpoint), `seen` (public
+port and every address it has sent to) and `back` (inside to public endpoint).
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ class Blocking(enum.Enum):
     REJECT = "reject"
 
 
+class Hairpin(enum.Enum):
+    """What comes of a packet from the inside to a mapping of the router itself (RFC 4787 section 6)."""
+
+    NONE = "none"
+    OUTSIDE_SOURCE = "outside source"  # it arrives from the sender's mapping, as RFC 4787 wants it
+    INSIDE_SOURCE = "inside source"  # it arrives from the sender's own address
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of router.
@@ -44,7 +53,7 @@ class Kind:
     `filtering` is None where UDP does not pass. `outward` is the rule that translates UDP
     (`WAN_PLACEHOLDER` for the public address), None for plain `masquerade`. `guarded`
     routers drop what reaches them from outside; one that is not may be poisoned by a probe
-    that comes too early.
+    that comes too early. A `carrier` gives addresses of RFC 6598 to those behind it.
     """
 
     name: str
@@ -56,6 +65,8 @@ class Kind:
     outward: str | None = None
     blocking: Blocking = Blocking.NONE
     guarded: bool = True
+    hairpin: Hairpin = Hairpin.NONE
+    carrier: bool = False
 
     @property
     def passes_udp(self) -> bool:
@@ -68,17 +79,17 @@ class Kind:
         return self.passes_udp and self.mapping in (None, Mapping.ENDPOINT_INDEPENDENT)
 
     @property
-    def admits_unknown_port(self) -> bool:
-        """Whether a peer at a known address gets in from a port nobody could foretell.
+    def filters_ipv6(self) -> bool:
+        """Whether only answers to what was sent get in by IPv6."""
+        public = not self.translates and self.filtering is Filtering.ENDPOINT_INDEPENDENT
+        return not (self.carrier or public)
 
-        With a mapping that differs per destination only the endpoint the STUN server saw
-        is known, and nothing was ever sent to the peer from there.
-        """
-        if not self.passes_udp:
-            return False
-        if self.filtering is Filtering.ADDRESS_DEPENDENT:
-            return self.maps_predictably
-        return self.filtering is Filtering.ENDPOINT_INDEPENDENT
+    def filtering_of(self, family: int) -> Filtering:
+        """How it filters an IP version; where UDP does not pass, as strictly as can be."""
+        strictest = Filtering.ADDRESS_AND_PORT_DEPENDENT
+        if family == 6:
+            return strictest if self.filters_ipv6 else Filtering.ENDPOINT_INDEPENDENT
+        return self.filtering or strictest
 
 
 def _sequential_ports() -> str:
@@ -97,6 +108,8 @@ def _block_per_address() -> str:
     choice = f"jhash ip daddr mod {ADDRESS_BLOCKS} seed {HASH_SEED}"
     return f"snat ip to {choice} map {{ {blocks} }}"
 
+
+_PORT_BLOCK = f"masquerade to :{PORT_BLOCK[0]}-{PORT_BLOCK[1]}"
 
 _ALL_KINDS = (
     Kind(
@@ -156,13 +169,6 @@ _ALL_KINDS = (
         blocking=Blocking.DROP,
     ),
     Kind(
-        "same-lan",
-        "same network",
-        "Both hosts behind one port-restricted router: they meet by their inside addresses.",
-        Mapping.ENDPOINT_INDEPENDENT,
-        Filtering.ADDRESS_AND_PORT_DEPENDENT,
-    ),
-    Kind(
         "edm-seq",
         "symmetric NAT, sequential ports",
         "A new public port for every destination, each one higher than the last: it can be foretold.",
@@ -194,7 +200,46 @@ _ALL_KINDS = (
         "as at a carrier.",
         Mapping.ENDPOINT_INDEPENDENT,
         Filtering.ADDRESS_AND_PORT_DEPENDENT,
-        outward=f"masquerade to :{PORT_BLOCK[0]}-{PORT_BLOCK[1]}",
+        outward=_PORT_BLOCK,
+    ),
+    Kind(
+        "cgn",
+        "full cone NAT of a carrier",
+        "Carrier-grade NAT as it should be (RFC 6888): a full cone with ports from a block, that turns "
+        "around what is meant for itself.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ENDPOINT_INDEPENDENT,
+        outward=_PORT_BLOCK,
+        hairpin=Hairpin.OUTSIDE_SOURCE,
+        carrier=True,
+    ),
+    Kind(
+        "cgn-inside",
+        "full cone NAT of a carrier, hairpin with inside source",
+        "Like cgn, but what it turns around keeps the sender's inside address.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ENDPOINT_INDEPENDENT,
+        outward=_PORT_BLOCK,
+        hairpin=Hairpin.INSIDE_SOURCE,
+        carrier=True,
+    ),
+    Kind(
+        "cgn-no-hairpin",
+        "full cone NAT of a carrier, no hairpin",
+        "Like cgn, but what is meant for itself from the inside is lost.",
+        Mapping.ENDPOINT_INDEPENDENT,
+        Filtering.ENDPOINT_INDEPENDENT,
+        outward=_PORT_BLOCK,
+        carrier=True,
+    ),
+    Kind(
+        "cgn-edm",
+        "symmetric NAT of a carrier",
+        "A carrier's NAT with a new random public port for every destination, and no hairpin.",
+        Mapping.ADDRESS_AND_PORT_DEPENDENT,
+        Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        outward="masquerade fully-random",
+        carrier=True,
     ),
     Kind(
         "udp-rejected",
@@ -208,21 +253,3 @@ _ALL_KINDS = (
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL_KINDS}
 MATRIX_KINDS = ("open", "firewall", "eim-eif", "eim-adf", "eim-apdf", "edm", "udp-blocked")
-SAME_LAN = "same-lan"
-
-
-def expected(left: str, right: str) -> str:
-    """`direct` where two hosts behind these kinds must meet directly, else `relay`.
-
-    Holds for what simultaneous sending alone can do: no guessing of ports.
-    """
-    if SAME_LAN in (left, right):
-        if left != right:
-            raise ValueError(f"{SAME_LAN} is a cell of its own, not {left} with {right}")
-        return "direct"
-    one, other = KINDS[left], KINDS[right]
-    if not (one.passes_udp and other.passes_udp):
-        return "relay"
-    if one.maps_predictably and other.maps_predictably:
-        return "direct"
-    return "direct" if one.admits_unknown_port or other.admits_unknown_port else "relay"

@@ -215,10 +215,15 @@ class Laboratory:
 
     async def _build(self) -> None:
         plan = construction(self.topology)
+        await self.run("", "tee", "/run/hosts", input=plan.hosts)
+        await self.run("", "mount", "--bind", "/run/hosts", "/etc/hosts")
         await self.run("", "ip", "-batch", "-", input=plan.cabling)
         await asyncio.gather(
             *(self.run(machine, "sh", input=script) for machine, script in plan.scripts.items())
         )
+        for machine in self.topology.machines.values():
+            for service in machine.services:
+                await self.provide(machine.name, service)
 
     async def _ask(self, ask: Ask, answer: type[Answer]) -> Answer:
         stdin = self._running().stdin

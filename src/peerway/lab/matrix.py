@@ -1,6 +1,6 @@
-"""The matrix: every kind of router against every other, run after run, with what came of it.
+"""The matrix: every place against every other, run after run, with what came of it.
 
-All cells share one lab, with a home of every kind on the left and on the right, and are run
+All cells share one lab, with a home at every place on the left and on the right, and are run
 one after the other unless asked otherwise, so that times measured in one are not of another's
 making. Every run has fresh nodes and routers that remember nothing.
 """
@@ -8,22 +8,43 @@ making. Every run has fresh nodes and routers that remember nothing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import difflib
 from collections.abc import AsyncGenerator, Sequence
 
 from peerway.core.machine import PeerwayError
-from peerway.lab.kinds import KINDS, MATRIX_KINDS, SAME_LAN, expected
+from peerway.lab.kinds import MATRIX_KINDS
 from peerway.lab.laboratory import Laboratory
+from peerway.lab.layouts import gallery
 from peerway.lab.meeting import Meeting
+from peerway.lab.places import PLACES, SAME_LAN, expected
 from peerway.lab.record import RunRecord
-from peerway.lab.topology import gallery, pair
 
 Cell = tuple[str, str]
 
 DEFAULT_CELLS: tuple[Cell, ...] = (
     *((left, right) for left in MATRIX_KINDS for right in MATRIX_KINDS),
     (SAME_LAN, SAME_LAN),
+)
+
+
+# What the default pairs leave out: two NATs in a row, carriers, IPv6.
+FURTHER_CELLS: tuple[Cell, ...] = (
+    ("double-nat", "eim-apdf"),
+    ("double-nat", "double-nat"),
+    ("cgn-home", "cgn-home"),
+    ("cgn-edm-home", "cgn-edm-home"),
+    ("cgn-edm-home", "cgn-home"),
+    *(
+        (name, name)
+        for name in (
+            *("same-cgn", "same-cgn-inside", "same-cgn-inside-eif", "same-cgn-no-hairpin"),
+            *("v6-firewall", "dual-stack", "dual-cgn", "v6-same-lan"),
+        )
+    ),
+    ("dual-stack", "v6-firewall"),
+    ("dual-stack", "edm"),
+    ("dual-stack", "eim-apdf"),
+    ("eim-apdf", "v6-firewall"),
 )
 
 
@@ -37,19 +58,20 @@ def parse_cells(text: str) -> tuple[Cell, ...]:
 
 
 def parse_cell(text: str) -> Cell:
-    """One cell from "LEFTxRIGHT" or "same-lan"; CellError for what is not a cell."""
-    if text == SAME_LAN:
-        return SAME_LAN, SAME_LAN
+    """One cell from "LEFTxRIGHT", or "PLACE" where both share it; CellError for what is not a cell."""
+    if text in PLACES and PLACES[text].shared:
+        return text, text
     left, cross, right = text.partition("x")
     if not cross:
         raise CellError(f"{text!r} is not a cell: write LEFTxRIGHT, say eim-apdfxedm, or {SAME_LAN}")
     for name in (left, right):
-        if name not in KINDS:
-            near = difflib.get_close_matches(name, KINDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the kinds are {', '.join(KINDS)}"
-            raise CellError(f"{name!r} is not a kind of router: {hint}")
-    if SAME_LAN in (left, right) and left != right:
-        raise CellError(f"{SAME_LAN} is a cell of its own: write just {SAME_LAN}")
+        if name not in PLACES:
+            near = difflib.get_close_matches(name, PLACES, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the places are {', '.join(PLACES)}"
+            raise CellError(f"{name!r} is no place: {hint}")
+    for name in (left, right):
+        if PLACES[name].shared:
+            raise CellError(f"{name} is a cell of its own: write just {name}")
     return left, right
 
 
@@ -62,16 +84,15 @@ async def run_matrix(
     share a home; quicker, but then times are of each other's making. Close the iterator
     (`contextlib.aclosing`) when leaving it early. Raises `LabUnavailable` where there can be no lab.
     """
-    async with _Grounds(cells) as grounds:
+    places = tuple(dict.fromkeys(place for cell in cells for place in cell))
+    async with Laboratory(gallery(places, copies=2)) as lab:
+        ground = _Ground(lab)
         for batch in batches(cells, at_once):
-            for left, right in batch:
-                await grounds.prepare(left, right, loss)
+            for cell in batch:
+                await ground.prepare(cell, loss)
             for run in range(runs):
-                blanks = [
-                    RunRecord("lab", *cell, "failed", expected(*cell), None, None, 0, False, seed + run, loss)
-                    for cell in batch
-                ]
-                for record in asyncio.as_completed([grounds.record(blank) for blank in blanks]):
+                blanks = [_blank(cell, seed + run, loss) for cell in batch]
+                for record in asyncio.as_completed([ground.record(blank) for blank in blanks]):
                     yield await record
 
 
@@ -89,53 +110,46 @@ def batches(cells: Sequence[Cell], at_once: int) -> list[list[Cell]]:
     return groups
 
 
-class _Grounds:
-    """The labs of a matrix: one with a home of every kind on both sides, one where both share a home."""
+class _Ground:
+    """A lab with both homes of every cell, whose server and interpreters live through all of them."""
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self._kinds = tuple(dict.fromkeys(kind for cell in cells if SAME_LAN not in cell for kind in cell))
-        self._stack = contextlib.AsyncExitStack()
-        self._grounds: dict[bool, _Ground] = {}
+    def __init__(self, lab: Laboratory) -> None:
+        self._meeting = Meeting(lab)
+        self._warm: set[str] = set()
 
-    async def __aenter__(self) -> _Grounds:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
-
-    async def prepare(self, left: str, right: str, loss: int) -> None:
-        """Make the two hosts of a cell ready to meet."""
-        same_lan = left == SAME_LAN
-        if same_lan not in self._grounds:
-            topology = pair(SAME_LAN, SAME_LAN) if same_lan else gallery(self._kinds, copies=2)
-            self._grounds[same_lan] = _Ground(await self._stack.enter_async_context(Laboratory(topology)))
-        await self._grounds[same_lan].prepare(_hosts(left, right), loss)
+    async def prepare(self, cell: Cell, loss: int) -> None:
+        """Make the two hosts of a cell ready to meet, over lines that lose so much."""
+        faults, hosts = self._meeting.faults, _hosts(cell)
+        lines = {self._meeting.lab.topology.home_of(host).router.name: None for host in hosts}
+        if not self._warm:
+            await self._meeting.serve()
+        if not self._warm.issuperset(hosts):
+            await faults.set_loss(0, *lines)
+            await self._meeting.warm_up(*hosts)
+            self._warm.update(hosts)
+        await faults.set_loss(loss, *lines)
 
     async def record(self, blank: RunRecord) -> RunRecord:
         """Run the cell that `blank` names once."""
-        ground = self._grounds[blank.left == SAME_LAN]
-        return await ground.meeting.record(blank, *_hosts(blank.left, blank.right))
+        return await self._meeting.record(blank, *_hosts((blank.left, blank.right)))
 
 
-def _hosts(left: str, right: str) -> tuple[str, str]:
-    return ("left", "right") if left == SAME_LAN else (f"{left}-1", f"{right}-2")
+def _hosts(cell: Cell) -> tuple[str, str]:
+    return f"{cell[0]}-1", f"{cell[1]}-2"
 
 
-class _Ground:
-    """A lab with a home of every kind on both sides, whose server and interpreters live through all cells."""
-
-    def __init__(self, lab: Laboratory) -> None:
-        self.meeting = Meeting(lab)
-        self._warm: set[str] = set()
-
-    async def prepare(self, hosts: tuple[str, str], loss: int) -> None:
-        """Make two hosts ready to meet, over lines that lose so much."""
-        lab, faults = self.meeting.lab, self.meeting.faults
-        routers = [router for host in hosts for router in lab.topology.home_of(host).routers]
-        if not self._warm:
-            await self.meeting.serve()
-        if not self._warm.issuperset(hosts):
-            await faults.set_loss(0, *routers)
-            await self.meeting.warm_up(*hosts)
-            self._warm.update(hosts)
-        await faults.set_loss(loss, *routers)
+def _blank(cell: Cell, seed: int, loss: int) -> RunRecord:
+    outlook = expected(*cell)
+    return RunRecord(
+        "lab",
+        *cell,
+        outcome="failed",
+        expected=outlook.outcome,
+        first_byte_ms=None,
+        direct_ms=None,
+        probes_sent=0,
+        bytes_ok=False,
+        seed=seed,
+        loss=loss,
+        expected_family=outlook.family,
+    )

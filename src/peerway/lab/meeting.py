@@ -25,10 +25,11 @@ from peerway.lab.orders import (
     Way,
 )
 from peerway.lab.record import RunRecord
-from peerway.lab.topology import SERVER, SERVER_IPS
+from peerway.lab.topology import SERVER, SERVER_IPS, SERVER_IPS_V6, SERVER_NAME
 
 PROBING_S = 3.0  # of probing without a direct path after the first byte: the outcome is `relay`
 LOSSY_PROBING_S = 15.0  # where lines lose packets, so do probes
+SETTLING_S = 12.0  # of two direct paths, the one not in use is measured every 5 s
 DIAL_PATIENCE_S = 30.0
 CLOSE_PATIENCE_S = 15.0
 COMPARED_BYTES = 16 * 1024  # sent each way in every run, and compared
@@ -54,9 +55,10 @@ class Meeting:
         self.faults = Faults(lab)
         self._served = Served("", ())
 
-    async def serve(self, *, tls: bool = False) -> Served:
-        """Start (again) relay and STUN on the server machine."""
-        self._served = await self.lab.order(SERVER, Serve(SERVER_IPS, tls), Served)
+    async def serve(self, *, tls: bool = False, public_host: str = SERVER_NAME) -> Served:
+        """Start (again) relay and STUN on the server machine; the relay's URL names `public_host`."""
+        order = Serve((*SERVER_IPS, *SERVER_IPS_V6), public_host, tls)
+        self._served = await self.lab.order(SERVER, order, Served)
         return self._served
 
     async def kill_server(self) -> None:
@@ -81,11 +83,13 @@ class Meeting:
         dialled = await self.lab.order(left, Dial(callee.ticket), Dialled, timeout_s=DIAL_PATIENCE_S)
         return Met(left, right, caller.node_id, callee.node_id, dialled.begun, dialled.first_byte)
 
-    async def paths(self, met: Met, kind: str, patience_s: float) -> tuple[Way, Way]:
-        """The path of the dialler and of the acceptor, as soon as both are of that kind."""
+    async def paths(
+        self, met: Met, kind: str, patience_s: float, family: int | None = None
+    ) -> tuple[Way, Way]:
+        """The path of the dialler and of the acceptor, as soon as both are of that kind and IP version."""
         ends = ((met.dialler, met.acceptor_id), (met.acceptor, met.dialler_id))
         one, other = await asyncio.gather(
-            *(self.lab.order(host, AwaitPath(peer, kind, patience_s), Way) for host, peer in ends)
+            *(self.lab.order(host, AwaitPath(peer, kind, patience_s, family), Way) for host, peer in ends)
         )
         return one, other
 
@@ -115,7 +119,9 @@ class Meeting:
         Never raises for what nodes do: that is an outcome, `failed`, with its reason.
         """
         try:
-            await self.faults.reboot(*self._routers(left), *self._routers(right))
+            topology = self.lab.topology
+            routers = (*topology.routers_before(left), *topology.routers_before(right))
+            await self.faults.reboot(*dict.fromkeys(routers))
             record = await self._run(record, await self.meet(left, right))
         except (LabError, TimeoutError) as error:
             record = replace(record, outcome="failed", reason=str(error) or "it took too long")
@@ -126,18 +132,20 @@ class Meeting:
             return replace(record, outcome="failed", reason=record.reason or f"closing: {error}")
         return replace(record, probes_sent=sum(end.probes_sent for end in closed))
 
-    def _routers(self, host: str) -> tuple[str, ...]:
-        return self.lab.topology.home_of(host).routers
-
     async def _run(self, record: RunRecord, met: Met) -> RunRecord:
         patience_s = LOSSY_PROBING_S if record.loss else PROBING_S
         ends = await self.paths(met, "direct", patience_s)
         direct = all(end.kind == "direct" for end in ends)
+        settled = ends
+        if record.expected_family and direct:
+            settled = await self.paths(met, "direct", SETTLING_S, record.expected_family)
+        families = {end.family for end in settled}
         transferred = await self.transfer(met, DIAL_PATIENCE_S, pause_s=0.0, limit=COMPARED_BYTES)
         promoted = max(end.since for end in ends) - met.begun
         return replace(
             record,
             outcome="direct" if direct else "relay",
+            family=families.pop() if len(families) == 1 else None,
             first_byte_ms=_milliseconds(met.first_byte - met.begun),
             direct_ms=_milliseconds(max(promoted, 0.0)) if direct else None,
             bytes_ok=transferred.equal and transferred.size == COMPARED_BYTES,

@@ -9,25 +9,39 @@ namespace ends, the kernel removes the rest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
 
 from peerway.lab.rules import fault_rules, kind_rules
-from peerway.lab.topology import Link, Machine, Topology
+from peerway.lab.topology import SERVER_IPS, SERVER_IPS_V6, SERVER_NAME, Device, Link, Machine, Topology
+
+IPV6_METRIC = 1024  # the kernel's own for IPv6 routes, to which it adds nothing for "no metric"
 
 _SETTINGS = {
-    "net/ipv4/conf/all/rp_filter": "0",
-    "net/ipv4/conf/default/rp_filter": "0",
-    "net/ipv6/conf/all/disable_ipv6": "1",
-    "net/ipv6/conf/default/disable_ipv6": "1",
+    "net/ipv4/conf/all/rp_filter": 0,
+    "net/ipv4/conf/default/rp_filter": 0,
+    # Where the kernel has it, a bridge would translate addresses on its own, and route nothing.
+    "net/bridge/bridge-nf-call-iptables": 0,
+    "net/bridge/bridge-nf-call-ip6tables": 0,
 }
+# Addresses are there at once (no detection of duplicates), and come from nobody but us.
+_SETTINGS_V6 = {
+    "net/ipv6/conf/*/disable_ipv6": 0,
+    "net/ipv6/conf/*/accept_dad": 0,
+    "net/ipv6/conf/*/dad_transmits": 0,
+    "net/ipv6/conf/*/accept_ra": 0,
+}
+_SETTINGS_NO_V6 = {"net/ipv6/conf/*/disable_ipv6": 1}
+_SETTINGS_ROUTER = {"net/ipv4/ip_forward": 1}
+_SETTINGS_ROUTER_V6 = {"net/ipv6/conf/all/forwarding": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Construction:
-    """`cabling` is input for `ip -batch -`; `scripts` are for `sh`, one in each namespace."""
+    """`cabling` is input for `ip -batch -`; `scripts` are for `sh`, one in each namespace; `hosts` is the
+    text that stands in for /etc/hosts everywhere."""
 
     cabling: str
     scripts: dict[str, str]
+    hosts: str
 
 
 def construction(topology: Topology) -> Construction:
@@ -35,7 +49,8 @@ def construction(topology: Topology) -> Construction:
     lines = [f"netns add {name}" for name in topology.machines]
     lines += [_cable(link) for link in topology.links]
     scripts = {name: _script(machine, topology) for name, machine in topology.machines.items()}
-    return Construction("\n".join(lines) + "\n", scripts)
+    names = "".join(f"{ip} {SERVER_NAME}\n" for ip in (*SERVER_IPS, *SERVER_IPS_V6))
+    return Construction("\n".join(lines) + "\n", scripts, f"127.0.0.1 localhost\n{names}")
 
 
 def addresses_of(machine: Machine, device_name: str) -> str:
@@ -43,7 +58,7 @@ def addresses_of(machine: Machine, device_name: str) -> str:
     device = machine.device(device_name)
     lines = [f"address replace {address} dev {device.name}" for address in device.addresses]
     lines.append(f"link set {device.name} up")
-    lines += _routes(machine, device_name)
+    lines += _routes(machine, device)
     return "\n".join(lines) + "\n"
 
 
@@ -55,17 +70,25 @@ def _cable(link: Link) -> str:
 
 
 def _script(machine: Machine, topology: Topology) -> str:
-    settings = dict(_SETTINGS)
+    settings = _SETTINGS | (_SETTINGS_V6 if machine.has_ipv6 else _SETTINGS_NO_V6)
     if machine.forwards:
-        settings["net/ipv4/ip_forward"] = "1"
-    writes = "".join(
-        f"[ ! -e /proc/sys/{name} ] || echo {value} > /proc/sys/{name}\n" for name, value in settings.items()
-    )
+        settings |= _SETTINGS_ROUTER | (_SETTINGS_ROUTER_V6 if machine.has_ipv6 else {})
     rules = fault_rules() if machine.forwards else ""
     if machine.kind:
-        rules += kind_rules(machine.kind, machine.device("wan").ips[0])
+        rules += kind_rules(machine.kind, _wan_ip(machine))
     load = f"nft -f - <<'RULES'\n{rules}RULES\n" if rules else ""
-    return f"set -e\n{writes}{load}ip -batch - <<'BATCH'\n{_batch(machine, topology)}BATCH\n"
+    batch = f"ip -batch - <<'BATCH'\n{_batch(machine, topology)}BATCH\n"
+    # What comes into being later takes its settings from `default`, what is there already needs them told.
+    return "set -e\n" + "".join(map(_write, settings.items())) + load + batch
+
+
+def _write(setting: tuple[str, int]) -> str:
+    name, value = setting
+    return f"for file in /proc/sys/{name}; do [ ! -e $file ] || echo {value} > $file; done\n"
+
+
+def _wan_ip(machine: Machine) -> str:
+    return next((ip for ip in machine.device("wan").ips if ":" not in ip), "")
 
 
 def _batch(machine: Machine, topology: Topology) -> str:
@@ -82,19 +105,12 @@ def _batch(machine: Machine, topology: Topology) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _routes(machine: Machine, device_name: str = "") -> list[str]:
-    only = f" dev {device_name}" if device_name else ""
-    routes = [
-        route for route in machine.routes if not device_name or _is_behind(route.via, machine, device_name)
-    ]
-    return [
-        f"route replace {route.destination} via {route.via}{only}"
-        + (f" metric {route.metric}" if route.metric else "")
-        for route in routes
-    ]
-
-
-def _is_behind(ip: str, machine: Machine, device_name: str) -> bool:
-    return any(
-        IPv4Address(ip) in IPv4Interface(address).network for address in machine.device(device_name).addresses
-    )
+def _routes(machine: Machine, device: Device | None = None) -> list[str]:
+    """The routes of a machine, or those by one device of it."""
+    lines = []
+    for route in machine.routes:
+        if device is None or device.reaches(route.via):
+            metric = route.metric + (IPV6_METRIC if ":" in route.via else 0)
+            only = f" dev {device.name}" if device else ""
+            lines.append(f"route replace {route.destination} via {route.via}{only} metric {metric}")
+    return lines

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from peerway.core.machine import UdpAddress
 from peerway.core.netcheck.knowledge import Question
 from peerway.core.netcheck.record import record
 from peerway.core.netcheck.text import render
@@ -21,22 +22,27 @@ DIAL_PATIENCE_S = 30.0
 
 
 class Served(msgspec.Struct, frozen=True):
-    """The relay's URL, and the server's further STUN addresses."""
+    """The relay's URL, and the STUN servers beside the relay's own name, as "host:port"."""
 
     url: str
     stun: tuple[str, ...]
 
 
 class Serve(msgspec.Struct, frozen=True, tag="serve"):
-    """Run relay and STUN on these addresses until the worker ends; the first is the relay's name."""
+    """Run relay and STUN on these addresses until the worker ends.
+
+    The relay's URL names `public_host`, else the first of them.
+    """
 
     ips: tuple[str, ...]
+    public_host: str = ""
     tls: bool = False
 
     async def perform(self, bench: Bench) -> Served:
-        server = Server(host=self.ips, public_host=self.ips[0], tls="self-signed" if self.tls else None)
+        name = self.public_host or self.ips[0]
+        server = Server(host=self.ips, public_host=name, tls="self-signed" if self.tls else None)
         await bench.enter_async_context(server)
-        return Served(server.url, tuple(f"{ip}:{server.stun_port}" for ip in self.ips[1:]))
+        return Served(server.url, tuple(str(UdpAddress(ip, server.stun_port)) for ip in self.ips))
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -111,17 +117,23 @@ class Way(msgspec.Struct, frozen=True):
     remote: str
     since: float
 
+    @property
+    def family(self) -> int | None:
+        """The IP version of a direct path."""
+        return (6 if self.remote.startswith("[") else 4) if self.kind == "direct" else None
+
 
 class AwaitPath(msgspec.Struct, frozen=True, tag="await-path"):
-    """Wait until data to a peer travels `kind`; the answer's kind tells whether it came to that."""
+    """Wait until data to a peer travels `kind`, over that IP version; the answer tells whether it does."""
 
     peer: str
     kind: str
     patience_s: float
+    family: int | None = None
 
     async def perform(self, bench: Bench) -> Way:
         conversation = await bench.seat.conversation(self.peer, self.patience_s)
-        reached = await conversation.path_of_kind(self.kind, self.patience_s)
+        reached = await conversation.path_of_kind(self.kind, self.patience_s, self.family)
         change = reached or (conversation.changes[-1] if conversation.changes else None)
         return Way(change.kind, change.remote, change.at) if change else Way("", "", 0.0)
 

@@ -1,4 +1,4 @@
-"""The matrix as a picture: a heat map of every pair of kinds, and how long direct paths took, as SVG."""
+"""The matrix as a picture: a heat map of every pair of places, and how long direct paths took, as SVG."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
 from peerway.lab.record import RunRecord
-from peerway.lab.summary import CellSummary, Spread, kinds_in_order, spread, summarize
+from peerway.lab.summary import CellSummary, Spread, places_in_order, spread, summarize
 
 SQUARE = 78
 LABELS = 110  # room for the kinds' names, left of the grid and above it
@@ -21,8 +21,8 @@ STEPS = 5  # horizontal grid lines of the chart
 def plot(records: Iterable[RunRecord]) -> str:
     """The heat map, with the distribution of the time to direct (p50, p95, p99) beside it, as SVG text."""
     runs = list(records)
-    lefts = kinds_in_order(run.left for run in runs)
-    rights = kinds_in_order(run.right for run in runs)
+    lefts = places_in_order(run.left for run in runs)
+    rights = places_in_order(run.right for run in runs)
     cells = {summary.cell: summary for summary in summarize(runs)}
     width = LABELS + SQUARE * len(rights) + GAP + CHART_WIDTH + 40
     height = max(LABELS + SQUARE * len(lefts) + BOTTOM, 420)

@@ -7,7 +7,7 @@ breaking and mending never touch what makes the kind.
 from __future__ import annotations
 
 from peerway.core.nat import Filtering
-from peerway.lab.kinds import UDP_STREAM_TIMEOUT_S, WAN_PLACEHOLDER, Blocking, Kind
+from peerway.lab.kinds import UDP_STREAM_TIMEOUT_S, WAN_PLACEHOLDER, Blocking, Hairpin, Kind
 
 FAULT_CHAINS = ("fault-cut", "fault-size", "fault-loss")
 LEARNED_LIMIT = 65536  # public ports a router remembers; nft refuses more
@@ -16,11 +16,14 @@ LEARNED_LIMIT = 65536  # public ports a router remembers; nft refuses more
 _LEARNING = """\
  map fc {{ type inet_service : ipv4_addr . inet_service; flags dynamic,timeout; timeout {timeout}s; \
 size {limit}; }}
+ map back {{ type ipv4_addr . inet_service : ipv4_addr . inet_service; flags dynamic,timeout; \
+timeout {timeout}s; size {limit}; }}
  set seen {{ type inet_service . ipv4_addr; flags dynamic,timeout; timeout {timeout}s; size {limit}; }}
  chain learn {{
   type filter hook postrouting priority srcnat + 10
   oifname "wan" meta l4proto udp ct direction original \
 update @fc {{ ct reply proto-dst : ct original ip saddr . ct original proto-src }} \
+update @back {{ ct original ip saddr . ct original proto-src : ct reply ip daddr . ct reply proto-dst }} \
 update @seen {{ ct reply proto-dst . ct original ip daddr }}
  }}
 """
@@ -31,7 +34,7 @@ def fault_rules() -> str:
     chains = "".join(f" chain {name} {{\n }}\n" for name in FAULT_CHAINS)
     jumps = "".join(f"  jump {name}\n" for name in FAULT_CHAINS)
     forward = f" chain forward {{\n  type filter hook forward priority -150\n{jumps} }}\n"
-    return f"table ip faults {{\n{chains}{forward}}}\n"
+    return f"table inet faults {{\n{chains}{forward}}}\n"
 
 
 def kind_rules(
@@ -41,21 +44,23 @@ def kind_rules(
     ports: tuple[int, int] | None = None,
     stream_timeout_s: int = UDP_STREAM_TIMEOUT_S,
 ) -> str:
-    """The rules of a router of this kind at this public address; loading them again replaces them.
+    """The rules of a router of this kind at this public address ("": it has no IPv4).
 
-    `ports` is a block of public ports to use in place of those the kind would choose;
-    `stream_timeout_s` is how long a full or restricted cone remembers a public port.
+    Loading them again replaces them. `ports` is a block of public ports to use in place of those the kind
+    would choose; `stream_timeout_s` is how long a full or restricted cone remembers a public port.
     """
-    outward = f"masquerade to :{ports[0]}-{ports[1]}" if ports else kind.outward
-    translation = (outward or "").replace(WAN_PLACEHOLDER, wan_ip)
-    parts = [_table("nat", _nat(kind, translation, stream_timeout_s)) if kind.translates else ""]
-    parts.append(_table("guard", _guard(kind)))
-    return "".join(parts)
+    rules = _table("inet guard", _guard(kind))
+    if kind.translates and wan_ip:
+        outward = f"masquerade to :{ports[0]}-{ports[1]}" if ports else kind.outward
+        nat = _nat(kind, outward or "", stream_timeout_s).replace(WAN_PLACEHOLDER, wan_ip)
+        rules += _table("ip nat", nat)
+    return rules
 
 
 def forgetting(kind: Kind) -> str:
     """Empty what a full or restricted cone has learned; nothing for the other kinds."""
-    return "flush map ip nat fc\nflush set ip nat seen\n" if _learns(kind) else ""
+    flushes = "flush map ip nat fc\nflush map ip nat back\nflush set ip nat seen\n"
+    return flushes if _learns(kind) else ""
 
 
 def _learns(kind: Kind) -> bool:
@@ -64,19 +69,24 @@ def _learns(kind: Kind) -> bool:
 
 def _table(name: str, body: str) -> str:
     # Declaring before deleting makes the deletion safe when there was none.
-    return f"table ip {name} {{\n}}\ndelete table ip {name}\ntable ip {name} {{\n{body}}}\n"
+    return f"table {name} {{\n}}\ndelete table {name}\ntable {name} {{\n{body}}}\n"
 
 
-def _nat(kind: Kind, translation: str, timeout_s: int) -> str:
-    admits = {
+def _nat(kind: Kind, outward: str, timeout_s: int) -> str:
+    learning = _LEARNING.format(timeout=timeout_s, limit=LEARNED_LIMIT) if _learns(kind) else ""
+    inward = {
         Filtering.ENDPOINT_INDEPENDENT: '  iifname "wan" meta l4proto udp dnat to udp dport map @fc\n',
         Filtering.ADDRESS_DEPENDENT: '  iifname "wan" meta l4proto udp udp dport . ip saddr @seen '
         "dnat to udp dport map @fc\n",
-    }
-    inward = admits.get(kind.filtering, "") if kind.filtering else ""
-    translate = f'  oifname "wan" meta l4proto udp {translation}\n' if translation else ""
+    }.get(kind.filtering_of(4), "")
+    if kind.hairpin is not Hairpin.NONE:
+        inward += f'  iifname "lan" ip daddr {WAN_PLACEHOLDER} meta l4proto udp dnat to udp dport map @fc\n'
+    translate = f'  oifname "wan" meta l4proto udp {outward}\n' if outward else ""
+    if kind.hairpin is Hairpin.OUTSIDE_SOURCE:
+        # Only who is inside has an entry in `back`.
+        translate += '  oifname "lan" ct status dnat snat to ip saddr . udp sport map @back\n'
     return (
-        (_LEARNING.format(timeout=timeout_s, limit=LEARNED_LIMIT) if _learns(kind) else "")
+        learning
         + f" chain pre {{\n  type nat hook prerouting priority dstnat\n{inward} }}\n"
         + f" chain post {{\n  type nat hook postrouting priority srcnat\n{translate}"
         + '  oifname "wan" masquerade\n }\n'
@@ -86,12 +96,25 @@ def _nat(kind: Kind, translation: str, timeout_s: int) -> str:
 def _guard(kind: Kind) -> str:
     chains = ""
     if kind.guarded:
-        chains += ' chain in {\n  type filter hook input priority 0\n  iifname "wan" drop\n }\n'
+        # Without neighbours' questions and answers nothing at all would arrive by IPv6.
+        neighbours = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
+        chains += (
+            f' chain in {{\n  type filter hook input priority 0\n  {neighbours}\n  iifname "wan" drop\n }}\n'
+        )
     forward = {
         Blocking.NONE: "",
         Blocking.DROP: "  meta l4proto udp drop\n",
-        Blocking.REJECT: "  meta l4proto udp reject with icmp type admin-prohibited\n",
+        Blocking.REJECT: "  meta l4proto udp reject with icmpx type admin-prohibited\n",
     }[kind.blocking]
     if kind.filtering is Filtering.ADDRESS_AND_PORT_DEPENDENT and not kind.translates:
-        forward += '  ct state established,related accept\n  iifname "wan" drop\n'
+        forward += _stateful("ipv4")
+    if kind.filters_ipv6:
+        forward += _stateful("ipv6")
     return chains + f" chain forward {{\n  type filter hook forward priority 0\n{forward} }}\n"
+
+
+def _stateful(protocol: str) -> str:
+    return (
+        f"  meta nfproto {protocol} ct state established,related accept\n"
+        f'  meta nfproto {protocol} iifname "wan" drop\n'
+    )

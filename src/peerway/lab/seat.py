@@ -31,6 +31,10 @@ class PathChange:
     remote: str
     at: float
 
+    def is_like(self, kind: str, family: int | None) -> bool:
+        """Whether it is of that kind, and of that IP version where one is asked for."""
+        return self.kind == kind and (family is None or self.remote.startswith("[") == (family == 6))
+
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -50,12 +54,18 @@ class Conversation:
         self._changed = asyncio.Condition()
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._serve())]
 
-    async def path_of_kind(self, kind: str, patience_s: float) -> PathChange | None:
+    async def path_of_kind(
+        self, kind: str, patience_s: float, family: int | None = None
+    ) -> PathChange | None:
         """The change to the path in use, once it is of that kind; None when it takes too long."""
+
+        def reached() -> bool:
+            return bool(self.changes) and self.changes[-1].is_like(kind, family)
+
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience_s), self._changed:
-                await self._changed.wait_for(lambda: bool(self.changes) and self.changes[-1].kind == kind)
-        return self.changes[-1] if self.changes and self.changes[-1].kind == kind else None
+                await self._changed.wait_for(reached)
+        return self.changes[-1] if reached() else None
 
     async def carry(self, seconds: float, chunk: int, pause_s: float, limit: int = 0) -> Carried:
         """Send to the peer's echo for a while, or up to `limit` bytes, and compare what returns."""

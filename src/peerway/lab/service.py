@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """`Laboratory.provide` loads `rules` (nftables), writes `files` (name and text), starts `argv`.
+    """A router has it from the start (`plan.Router`), any machine later (`Laboratory.provide`).
 
-    The program must stay in the foreground; `package` is what to install where it is missing.
+    `rules` (nftables) are loaded, `files` (name and text) written, then `argv` is started. It must
+    stay in the foreground; `package` is what to install where the program is missing.
     """
 
     name: str

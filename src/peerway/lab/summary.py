@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from peerway.lab.kinds import KINDS
+from peerway.lab.places import PLACES
 from peerway.lab.record import RunRecord
 
 OUTCOMES = ("direct", "relay", "failed")
@@ -65,11 +65,11 @@ def table(summaries: Sequence[CellSummary]) -> str:
 
 
 def grid(records: Sequence[RunRecord]) -> str:
-    """Kinds against kinds, left dialling right: the outcome, and the median ms to a direct path."""
+    """Places against places, left dialling right: the outcome, and the median ms to a direct path."""
     cells = {(run.left, run.right): run.cell for run in records}
     summaries = {summary.cell: summary for summary in summarize(records)}
-    lefts = kinds_in_order(run.left for run in records)
-    rights = kinds_in_order(run.right for run in records)
+    lefts = places_in_order(run.left for run in records)
+    rights = places_in_order(run.right for run in records)
     rows = [["", *rights]]
     for left in lefts:
         rows.append([left, *(_mark(summaries.get(cells.get((left, right), ""))) for right in rights)])
@@ -80,9 +80,9 @@ def grid(records: Sequence[RunRecord]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def kinds_in_order(names: Iterable[str]) -> list[str]:
-    """The kinds named, each once, from the easiest to the hardest."""
-    order = list(KINDS)
+def places_in_order(names: Iterable[str]) -> list[str]:
+    """The places named, each once, from the easiest to the hardest."""
+    order = list(PLACES)
     return sorted(set(names), key=order.index)
 
 
