@@ -120,6 +120,28 @@ def test_one_answer_is_no_proof_of_an_easy_nat():
     assert bench.told[-1].mapping is MappingVerdict.UNKNOWN
 
 
+def test_junk_that_no_name_gives_away_stands_behind_the_interface_that_leads_out():
+    bench = Bench()
+    junk = tuple(InterfaceAddress(f"a{n}", f"10.{n}.0.1", 16) for n in range(20))
+    lan = InterfaceAddress("wlan0", "192.168.1.2", 24, metric=600)
+    bench.start()
+    bench.gatherer.set_interfaces((*junk, lan), (), 1.0)
+    bench.drain(1.0)
+    assert bench.told[-1].candidates[:2] == (REFLEXIVE, HOST)
+
+
+def test_one_interface_with_many_addresses_leaves_room_for_its_other_family():
+    bench = Bench()
+    six = tuple(InterfaceAddress("eth0", f"2a00:1::{n:x}", 64, metric=1024) for n in range(1, 21))
+    four = InterfaceAddress("eth0", "192.168.1.2", 24, metric=100)
+    bench.start()
+    bench.gatherer.set_sockets((SOCKET, UdpAddress("::", 41641)), 1.0)
+    bench.gatherer.set_interfaces((*six, four), (), 1.0)
+    bench.drain(1.0)
+    first_six = Candidate(CandidateKind.HOST, UdpAddress("2a00:1::1", 41641))
+    assert set(bench.told[-1].candidates[:3]) == {REFLEXIVE, first_six, HOST}
+
+
 def test_junk_interfaces_never_push_out_the_good_ones():
     bench = Bench()
     junk = tuple(InterfaceAddress(f"docker{n}", f"172.{17 + n}.0.1", 16) for n in range(14))

@@ -94,6 +94,8 @@ SCENARIO = """
 
         print(await after(*UP))
         print(await after("addr add 2001:db8::7/64 dev lan nodad"))
+        await after("addr add 2001:db8::8/64 dev lan nodad")
+        print("deprecated", await after("addr change 2001:db8::8/64 dev lan preferred_lft 0"))
         print("route", await after("route add default via 192.0.2.1"))
         print("route", await after("-6 route add default via 2001:db8::1"))
         print("down", await after("link set lan down"))
@@ -120,6 +122,7 @@ def test_changes_of_addresses_routes_and_links_are_told(loop):
     assert done.stdout.splitlines() == [
         "['lan 192.0.2.7/24']",
         "['lan 192.0.2.7/24', 'lan 2001:db8::7/64']",
+        "deprecated ['lan 192.0.2.7/24', 'lan 2001:db8::7/64']",
         "route ['lan 192.0.2.7/24 192.0.2.1', 'lan 2001:db8::7/64']",
         "route ['lan 192.0.2.7/24 192.0.2.1', 'lan 2001:db8::7/64']",
         "down []",

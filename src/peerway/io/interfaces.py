@@ -12,6 +12,7 @@ import ipaddress
 import socket
 import struct
 from collections.abc import Callable
+from pathlib import Path
 
 import ifaddr
 
@@ -28,6 +29,9 @@ NETLINK_READS_PER_WAKE = 64
 _NETLINK_ROUTE = 0
 _NETLINK_GROUPS = 0x001 | 0x010 | 0x040 | 0x100 | 0x400
 
+# if_addr.h: IFA_F_DADFAILED, IFA_F_DEPRECATED, IFA_F_TENTATIVE
+_IFA_F_OUT_OF_USE = 0x08 | 0x20 | 0x40
+
 # netdevice(7)
 _SIOCGIFFLAGS = 0x8913
 _IFF_UP_AND_RUNNING = 0x1 | 0x40
@@ -39,14 +43,15 @@ _Picture = tuple[tuple[InterfaceAddress, ...], tuple[str, ...]]
 
 def interface_addresses() -> tuple[InterfaceAddress, ...]:
     """The addresses others could reach us by, sorted; without loopback, interfaces that are down,
-    and link-local IPv6 (which means nothing without a zone)."""
+    link-local IPv6 (which means nothing without a zone), and IPv6 that is not to be used (any more)."""
     found: set[InterfaceAddress] = set()
+    out_of_use = _ipv6_out_of_use()
     routes = routes_out.default_routes()
     usable: dict[str, bool] = {}
     for adapter in ifaddr.get_adapters():
         for entry in adapter.ips:
             ip = ipaddress.ip_address(entry.ip if isinstance(entry.ip, str) else entry.ip[0])
-            if _leads_nowhere(ip):
+            if _leads_nowhere(ip) or (adapter.nice_name, ip) in out_of_use:
                 continue
             name = adapter.nice_name
             if name not in usable:
@@ -162,6 +167,27 @@ def _way_out(
 
 def _leads_nowhere(ip: _Ip) -> bool:
     return ip.is_loopback or ip.is_unspecified or ip.is_multicast or (ip.version == 6 and ip.is_link_local)
+
+
+def _ipv6_out_of_use() -> set[tuple[str, _Ip]]:
+    """Interface and address of what is deprecated, still being checked for duplicates, or is one.
+
+    Systems that change their IPv6 address every day keep the former ones for a week.
+    """
+    # Columns: address, interface index, prefix length, scope, flags, interface
+    rows = [line.split() for line in _read_if_inet6()]
+    return {
+        (row[5], ipaddress.IPv6Address(int(row[0], 16)))
+        for row in rows
+        if len(row) == 6 and int(row[4], 16) & _IFA_F_OUT_OF_USE
+    }
+
+
+def _read_if_inet6() -> list[str]:
+    try:
+        return Path("/proc/net/if_inet6").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return []
 
 
 def _is_running(interface: str) -> bool:

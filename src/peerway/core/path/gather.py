@@ -6,6 +6,7 @@ stays a candidate until it answers again with something else, or all have failed
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
@@ -79,7 +80,7 @@ class Gatherer(Composite[str]):
     def candidates(self) -> tuple[Candidate, ...]:
         """Our candidates as they are known now, best first, at most `MAX_CANDIDATES`."""
         mapped = self._forwarded[:MAX_MAPPED]
-        hosts = sorted(self._interfaces, key=_interface_rank)
+        hosts = _in_order(self._interfaces)
         found = (
             [Candidate(CandidateKind.STATIC, address) for address in self._static]
             + [Candidate(CandidateKind.PORT_MAPPED, address) for address in mapped if _is_global(address)]
@@ -219,10 +220,21 @@ def _judge(observed: dict[UdpAddress, UdpAddress]) -> MappingVerdict:
     return MappingVerdict.DEPENDENT
 
 
-def _interface_rank(address: InterfaceAddress) -> tuple[bool, bool, InterfaceAddress]:
-    """Real interfaces before those that containers and virtual machines leave around."""
-    virtual = address.metric is None and address.interface.startswith(_VIRTUAL_PREFIXES)
-    return (virtual, not parse_ip(address.ip).is_global, address)
+def _in_order(addresses: tuple[InterfaceAddress, ...]) -> list[InterfaceAddress]:
+    """The most promising first, so that junk starves nobody.
+
+    Interfaces that lead out go before others, real ones before those that containers and virtual
+    machines leave around; and each interface has one address of a family before any has two.
+    """
+    ranked: list[tuple[bool, bool, int, bool, InterfaceAddress]] = []
+    so_far: Counter[tuple[str, bool]] = Counter()
+    for address in sorted(addresses):
+        leads_out = address.metric is not None
+        virtual = not leads_out and address.interface.startswith(_VIRTUAL_PREFIXES)
+        its_kind = (address.interface, ":" in address.ip)
+        ranked.append((not leads_out, virtual, so_far[its_kind], not parse_ip(address.ip).is_global, address))
+        so_far[its_kind] += 1
+    return [address for *_, address in sorted(ranked)]
 
 
 def _is_global(address: UdpAddress) -> bool:
