@@ -134,3 +134,15 @@ def test_one_peer_crowds_out_nobody_else():
         bench.arrive(bench.hello(bad, number), UdpAddress("192.0.2.66", 1 + number))
     assert bench.pending[0] == 1
     assert len(bench.pending) == 1 + MAX_PENDING_PER_PEER
+
+
+def test_a_hello_of_an_exchange_that_is_over_begins_nothing():
+    bench = Bench()
+    hello = bench.hello(PEER, 1)
+    bench.arrive(hello, RELAY)
+    (number,) = (number for number, _ in bench.links._table)
+    bench.links.call(number, lambda link: link.close(0, "", bench.now), bench.now)
+    bench.arrive(hello, RELAY)
+    assert bench.links.drops["signal: hello of an exchange that is over"] == 1
+    bench.arrive(bench.hello(PEER, 2), RELAY)
+    assert bench.links.drops["signal: hello of an exchange that is over"] == 1

@@ -7,10 +7,10 @@ import pytest
 from peerway.core.budget import ProbeBudget
 from peerway.core.identity import SecretKey
 from peerway.core.machine import RelayAddress, UdpAddress
-from peerway.core.path.agent import PathAgent
+from peerway.core.path.agent import PathAgent, RoundBegun
 from peerway.core.path.candidate import Candidate, CandidateKind, TargetPolicy
 from peerway.core.path.events import CandidateLearned, PathProven, PathSelected
-from peerway.core.path.pair import PairState
+from peerway.core.path.pair import OPENER_TTL, PairState
 from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
 
 US, THEM = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
@@ -207,3 +207,82 @@ def test_copies_are_no_sign_of_life():
     bench.arrive(ping, now=5.0)
     bench.arrive(ping, now=25.0)
     assert bench.agent._heard_at == 5.0
+
+
+def pings_until(bench, end):
+    """When and with what TTL each ping went, as time passes and nobody answers."""
+    out = []
+    while True:
+        while (transmit := bench.agent.poll_transmit()) is not None:
+            out.append((bench.now, transmit.ttl))
+        deadline = bench.agent.poll_deadline()
+        if deadline is None or deadline.at > end:
+            return out
+        bench.now = deadline.at
+        bench.agent.handle_timeout(bench.now)
+        bench.agent.data_sent((SOCKET, PEER), 1, bench.now)  # it is in use all the time
+
+
+def test_unanswered_addresses_are_left_alone_until_the_next_round():
+    bench = Bench()
+    bench.now = 0.0
+    times = [at for at, _ in pings_until(bench, 54.0)]
+    assert max(times) < 14.0
+    assert bench.events(RoundBegun) == []
+    (opener,) = pings_until(bench, 55.5)
+    assert opener == (55.0, OPENER_TTL)
+    assert [event.number for event in bench.events(RoundBegun)] == [1]
+
+
+def test_in_a_round_pings_wait_for_the_peer():
+    bench = Bench()
+    bench.now = 0.0
+    pings_until(bench, 55.0)
+    bench.agent.peer_ready(56.0)
+    bench.now = 56.0
+    assert [at for at, _ in pings_until(bench, 56.01)] == [56.0]
+    later = pings_until(bench, 100.0)
+    assert max(at for at, _ in later) < 70.0
+
+
+def test_a_peer_that_says_nothing_of_the_round_is_not_waited_for_for_ever():
+    bench = Bench()
+    bench.now = 0.0
+    pings_until(bench, 55.0)
+    assert [at for at, _ in pings_until(bench, 59.01)] == [59.0]
+
+
+def test_a_round_of_the_peers_is_joined_once():
+    bench = Bench()
+    bench.now = 0.0
+    pings_until(bench, 20.0)
+    bench.agent.join_round(3, 20.0)
+    assert [event.number for event in bench.events(RoundBegun)] == [3]
+    bench.agent.join_round(3, 21.0)
+    bench.agent.join_round(2, 21.0)
+    assert bench.events(RoundBegun) == []
+
+
+def test_what_was_proven_is_void_once_we_send_from_elsewhere():
+    bench = Bench()
+    prove(bench, PEER, SOCKET, 0.0)
+    bench.agent.network_changed((6,), 1.0)
+    assert bench.agent.selected == (SOCKET, PEER)
+    bench.agent.network_changed((4,), 2.0)
+    assert bench.agent.selected is None
+    assert bench.agent._pairs[SOCKET, PEER].state is PairState.CLOSED
+
+
+def test_that_the_peer_is_gone_is_looked_into_once_after_each_use():
+    bench = Bench()
+    prove(bench, PEER, SOCKET, 0.0)
+    bench.agent.handle_timeout(70.0)
+    bench.agent.handle_timeout(140.0)
+    assert not bench.agent._in_use
+    bench.agent.verify(200.0)
+    assert bench.agent._in_use
+    bench.agent.handle_timeout(262.0)
+    bench.agent.handle_timeout(330.0)
+    assert not bench.agent._in_use
+    bench.agent.verify(331.0)
+    assert not bench.agent._in_use

@@ -50,10 +50,10 @@ def draw(seed: int) -> Scenario:
     rng = random.Random(f"scenario/{seed}")
     plan = _draw_plan(rng)
     actions: list[Action] = [Dial(rng.choices(("left", "right", "both"), (5, 3, 2))[0])]
-    for _ in range(rng.choices((0, 1, 2, 3, 5), (30, 30, 20, 15, 5))[0]):
+    for _ in range(rng.choices((0, 1, 2, 3, 5), (40, 30, 16, 10, 4))[0]):
         actions.append(_draw_action(rng, plan))
     attacks: tuple[str, ...] = ()
-    if rng.random() < 0.12:
+    if rng.random() < 0.1:
         attacks = tuple(strategy.name for strategy in rng.sample(HARMLESS, rng.randint(1, 3)))
     return Scenario(seed, plan, tuple(actions), attacks)
 
@@ -86,7 +86,7 @@ def _draw_plan(rng: random.Random) -> InternetPlan:
         RelayPlan(
             f"relay{number}.test",
             (4, 6) if 6 in families or rng.random() < 0.5 else (4,),
-            _draw_mischief(rng) if rng.random() < 0.08 else None,
+            _draw_mischief(rng) if rng.random() < 0.06 else None,
         )
         for number in range(1, 1 + rng.choices((1, 2), (70, 30))[0])
     )

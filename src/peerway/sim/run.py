@@ -49,7 +49,7 @@ FORGOTTEN_AFTER_S = 25.0  # after the end nothing is left; a dial that gave way 
 IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
 NOTE_SIZE = 2_000
 BY_LUCK = "direct by luck"
-ATTACKS_PER_S = 20.0
+ATTACKS_PER_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
