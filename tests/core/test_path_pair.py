@@ -275,6 +275,40 @@ def test_a_path_that_pongs_but_loses_data_is_lost():
     assert lost[0].reason == "it answers pings but loses data"
 
 
+def run_a_black_hole(bench, seconds, datagrams):
+    """The times at which the path was lost, while so many datagrams go out each half a second."""
+    lost, start = [], bench.now
+    while bench.now < start + seconds:
+        bench.pair.ping_received(2 + round(1000 * bench.now), THEIRS, bench.now)
+        bench.pair.data_sent(datagrams)
+        bench.run_until(bench.now + 0.5, answering=True)
+        lost += [bench.now - start for event in bench.events() if isinstance(event, PathLost)]
+    return lost
+
+
+def test_where_little_is_sent_a_second_shows_that_nothing_arrives():
+    bench = Bench()
+    bench.prove()
+    (lost_at,) = run_a_black_hole(bench, 8.0, datagrams=2)
+    assert 1.0 <= lost_at <= 2.0
+
+
+def test_a_black_hole_is_not_proven_again_at_once_and_each_time_later():
+    bench = Bench()
+    bench.prove()
+    first, second, third = run_a_black_hole(bench, 60.0, datagrams=2)
+    assert 10.0 <= second - first <= 14.0
+    assert 20.0 <= third - second <= 24.0
+
+
+def test_on_a_lossy_path_more_must_be_missing():
+    bench = Bench()
+    bench.prove()
+    bench.pair.loss = 0.5
+    assert run_a_black_hole(bench, 2.0, datagrams=1) == []
+    assert bench.pair.state is PairState.PROVEN
+
+
 def test_a_path_whose_data_arrives_is_kept():
     bench = Bench()
     bench.prove()

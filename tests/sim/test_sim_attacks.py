@@ -111,10 +111,10 @@ def test_behind_a_hard_nat_who_is_slower_than_the_network_changes_nothing():
 
 
 @pytest.mark.parametrize("strategy", POWERFUL, ids=str)
-def test_who_is_quicker_than_the_network_may_cost_the_direct_path_and_no_more(strategy):
-    story = Story((strategy,), "eim-eif", "edm")
-    outcome, peace = story.run(), in_peace("eim-eif", "edm")
-    assert not all(outcome.direct)
+@pytest.mark.parametrize(("left", "right"), [("eim-eif", "edm"), ("open", "open")])
+def test_who_is_quicker_than_the_network_may_cost_the_direct_path_and_no_more(strategy, left, right):
+    outcome, peace = Story((strategy,), left, right).run(), in_peace(left, right)
+    assert all(outcome.direct) is (right == "open")
     assert (outcome.received, outcome.established, outcome.closed) == (
         peace.received,
         peace.established,

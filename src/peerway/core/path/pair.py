@@ -54,6 +54,8 @@ LOSS_GAIN = 1 / 16
 LOSS_INITIAL, LOSS_FLOOR = 0.02, 0.005
 MAX_OUTSTANDING = 16
 BLACK_HOLE_DATAGRAMS = 16  # sent, and none of them arrived, while pings did
+BLACK_HOLE_S = 1.0  # after so long fewer are enough: as many as chance would not lose
+DISTRUST_FIRST_S, DISTRUST_CAP_S = 10.0, 640.0  # what was a black hole is proven again only then
 TRIGGERED_GAP_S = 0.04  # between pings that theirs give rise to
 RELAY_RETRY_S = 5.0  # a relay is waited for; an address is left alone until the next round
 _SCHEDULE = ((0.05, 4), (0.1, 4), (0.2, 6), (0.4, 4), (1.0, 10))
@@ -163,6 +165,9 @@ class Pair(Leaf):
         self._data_sent_at_report = 0
         self._data_reported = 0
         self._data_confirmed = False
+        self._data_missing_since: float | None = None
+        self._distrust_s = DISTRUST_FIRST_S
+        self._distrusted_until = -math.inf
 
     # --- what the agent asks for
 
@@ -283,6 +288,8 @@ class Pair(Leaf):
     def _prove(self, now: float) -> None:
         if self.state is not PairState.PROBING or not (self._answered_full and self._heard):
             return
+        if now < self._distrusted_until:
+            return
         self.state = PairState.PROVEN
         self.has_failed = False
         self._events.append(PathProven(self.remote, self.kind, self.rtt.minimum or 0.0))
@@ -296,13 +303,28 @@ class Pair(Leaf):
         self._data_reported = pong.data_received
         if arrived > 0:
             self._data_sent_at_report = sent.data_sent
+            self._data_missing_since = None
+            self._distrust_s = DISTRUST_FIRST_S
             if not self._data_confirmed and self.state is PairState.PROVEN:
                 self._data_confirmed = True
                 self._events.append(DataConfirmed(self.remote))
         elif arrived < 0 or self.state is not PairState.PROVEN:
             self._data_sent_at_report = sent.data_sent
-        elif sent.data_sent - self._data_sent_at_report >= BLACK_HOLE_DATAGRAMS:
-            self._data_sent_at_report = sent.data_sent
+            self._data_missing_since = None
+        elif missing := sent.data_sent - self._data_sent_at_report:
+            self._data_missing(missing, now)
+            if self.state is not PairState.PROVEN:
+                self._data_sent_at_report = sent.data_sent
+
+    def _data_missing(self, datagrams: int, now: float) -> None:
+        """The peer answers, and has seen nothing of what we sent: some pass pings and nothing else."""
+        if self._data_missing_since is None:
+            self._data_missing_since = now
+        is_long = now - self._data_missing_since >= BLACK_HOLE_S
+        if datagrams >= (misses_for_doubt(self.loss) if is_long else BLACK_HOLE_DATAGRAMS):
+            self._data_missing_since = None
+            self._distrusted_until = now + self._distrust_s
+            self._distrust_s = min(2 * self._distrust_s, DISTRUST_CAP_S)
             self.lose("it answers pings but loses data", now)
 
     # --- pinging
