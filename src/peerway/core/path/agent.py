@@ -26,7 +26,7 @@ from peerway.core.path.events import (
 from peerway.core.path.pair import Pair, PairState
 from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
-from peerway.core.probe.message import Lateness, Ping, ProbeOpener, ProbeSealer
+from peerway.core.probe.message import Lateness, OpenedProbe, Ping, ProbeOpener, ProbeSealer
 
 MAX_PAIRS = 48
 MAX_PEER_REFLEXIVE = 16
@@ -196,19 +196,9 @@ class PathAgent(Composite[PathKey]):
             return
         key = (local, remote)
         pair = self._pairs.get(key)
-        is_late = self._lateness.is_late(probe.counter, now)
-        if probe.is_first and not is_late:
-            self._heard_at = now
-        elif pair is None:
-            self._drop("probe: replayed")
+        if objection := self._objection(probe, pair is not None, now):
+            self._drop(objection)
             return
-        if pair is None and not self._in_use:
-            # the peer's data will wake us if it means to use this; a ping somebody kept must not
-            self._drop("probe: from a new address while nothing is sent")
-            return
-        # A copy may still be the original, overtaken by one that somebody saw and sent from elsewhere.
-        # So on a pair that is known it counts, once; but it makes no address known. The same goes
-        # for what comes long after it was sent.
         if isinstance(probe.message, Ping):
             pair = pair or self._learn_reflexive(key, now)
             if pair is not None:
@@ -220,6 +210,25 @@ class PathAgent(Composite[PathKey]):
         if pair is not None:
             self._touch(key)
         self._finish(now)
+
+    def _objection(self, probe: OpenedProbe, is_known: bool, now: float) -> str:
+        """Why a probe has no effect, or "".
+
+        A copy may still be the original, overtaken by one that somebody saw and sent from elsewhere. So
+        on a pair that is known it counts, once; but it makes no address known. For a ping that comes
+        long after it was sent nobody waits any more, and somebody may have kept it.
+        """
+        is_late = self._lateness.is_late(probe.counter, now)
+        if is_late and isinstance(probe.message, Ping):
+            return "probe: late"
+        if probe.is_first and not is_late:
+            self._heard_at = now
+        elif not is_known:
+            return "probe: replayed"
+        if not is_known and not self._in_use:
+            # the peer's data will wake us if it means to use this address
+            return "probe: from a new address while nothing is sent"
+        return ""
 
     def data_received(self, local: UdpAddress | None, remote: Address, datagrams: int) -> None:
         """So many datagrams that look like data came by this way.
