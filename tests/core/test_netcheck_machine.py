@@ -320,7 +320,7 @@ def test_streams_that_are_open_at_the_end_are_closed():
     check = Netcheck(ONE_RELAY, random.Random(1))
     check.start((ETH,), 0.0)
     check.resolved(SERVER.ip, (SERVER.ip,), 2.6)  # so late that the page is still waited for at the end
-    check.handle_timeout(5.5)
+    check.handle_timeout(5.0)
     events = list(iter(check.poll_event, None))
     (opened,) = [event for event in events if isinstance(event, OpenStream)]
     assert CloseStream(opened.stream) in events

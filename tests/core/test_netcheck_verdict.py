@@ -155,6 +155,17 @@ def test_a_host_with_ipv6_alone_is_judged_by_that():
     assert judge(six).name == "symmetric UDP firewall"
 
 
+def test_a_host_with_both_is_told_what_ipv6_adds():
+    both = replace(HOME_ROUTER, udp_v6=True, mapping_v6=MappingFinding.NONE)
+    assert judge(both).sentences[-1] == "Over IPv6 nothing is translated: direct with all who have it."
+    assert not judge(replace(both, mapping_v6=MappingFinding.ENDPOINT_INDEPENDENT)).over_ipv6
+
+
+def test_what_is_not_a_nat_is_not_said_to_be_in_front_of_us():
+    opening = judge(report("none", "unknown")).sentences[0]
+    assert opening.startswith("Easy: a public address, perhaps with a firewall; others see")
+
+
 # --- advice
 
 SPEAKS_PCP = (ProtocolReport(Protocol.PCP, Standing.SPEAKS), ProtocolReport(Protocol.UPNP, Standing.SILENT))

@@ -38,29 +38,34 @@ class Difficulty(Enum):
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`name` is what we are behind, in old words. `direct`, `perhaps` and `relayed` are the sorts of
-    peers that we meet directly, that we may meet, and that only a relay connects us with."""
+    peers that we meet directly, that we may meet, and that only a relay connects us with.
+
+    `over_ipv6`: besides, whoever has IPv6 is met by that.
+    """
 
     difficulty: Difficulty
     name: str
     direct: tuple[str, ...] = ()
     perhaps: tuple[str, ...] = ()
     relayed: tuple[str, ...] = ()
+    over_ipv6: bool = False
     advice: tuple[str, ...] = ()
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """The verdict in words, without the advice."""
-        said = [_OPENINGS[self.difficulty].format(name=_with_article(self.name))]
+        said = [_OPENINGS[self.difficulty].format(name=_what(self.name))]
         said += [f"Direct: with {_listed(self.direct)}."] if self.direct else []
         said += [f"Perhaps direct, nobody could tell: with {_listed(self.perhaps)}."] if self.perhaps else []
         said += [f"By the relay only: with {_listed(self.relayed)}."] if self.relayed else []
+        said += ["Over IPv6 nothing is translated: direct with all who have it."] if self.over_ipv6 else []
         return tuple(said)
 
 
 _OPENINGS = {
     Difficulty.OPEN: "Open: {name}, and anyone may send to it.",
-    Difficulty.EASY: "Easy: behind {name}; others see one and the same address of ours.",
-    Difficulty.HARD: "Hard: behind {name}; every peer sees another address of ours.",
+    Difficulty.EASY: "Easy: {name}; others see one and the same address of ours.",
+    Difficulty.HARD: "Hard: {name}; every peer sees another address of ours.",
     Difficulty.BLOCKED: "Blocked: no UDP gets out and back, so every connection goes through a relay.",
     Difficulty.UNKNOWN: "Unknown: too few servers have answered to tell what is in the way.",
 }
@@ -79,7 +84,9 @@ def judge(report: Report) -> Verdict:
         meets = works and _meets(mapping, filtering, their_mapping, their_filtering)
         sorts[meets].append(peer)
     advice = tuple(_advice(report, difficulty, mapping, filtering))
-    return Verdict(difficulty, name, tuple(sorts[True]), tuple(sorts[None]), tuple(sorts[False]), advice)
+    direct, perhaps, relayed = (tuple(sorts[meets]) for meets in (True, None, False))
+    over_ipv6 = bool(report.udp_v4 and report.udp_v6) and report.mapping_v6 is MappingFinding.NONE
+    return Verdict(difficulty, name, direct, perhaps, relayed, over_ipv6, advice)
 
 
 def _difficulty(works: bool | None, mapping: MappingFinding, filtering: FilteringFinding) -> Difficulty:
@@ -196,5 +203,5 @@ def _listed(peers: tuple[str, ...]) -> str:
     return "peers " + (peers[0] if len(peers) == 1 else ", ".join(peers[:-1]) + " and " + peers[-1])
 
 
-def _with_article(name: str) -> str:
-    return name if name.startswith("UDP") else f"a {name}"
+def _what(name: str) -> str:
+    return f"a {name}" if name.startswith("public") else f"behind a {name}"
