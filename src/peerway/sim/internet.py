@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from peerway.sim.host import Host
-from peerway.sim.link import Link, LinkQuality
+from peerway.sim.link import Link
 from peerway.sim.network import Router
 from peerway.sim.nodes import run_server
-from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
+from peerway.sim.plan import (
+    CORE,
+    RELAY_QUALITY,
+    HostPlan,
+    InterfacePlan,
+    InternetPlan,
+    RelayPlan,
+    RouterPlan,
+)
 from peerway.sim.watched_relay import WatchedHostileRelay, WatchedRelay
 from peerway.sim.world import World
 
-RELAY_QUALITY = LinkQuality(delay_s=0.002)
 _RELAY_NETWORK = "203.0.113"
 
 
@@ -70,7 +77,7 @@ class Internet:
                 addresses.append(f"{_RELAY_NETWORK}.{last}/24")
             if 6 in families:
                 addresses.append(f"2001:db8:ffff::{last:x}/64")
-        host.attach(self.core, *addresses, quality=RELAY_QUALITY)
+        host.attach(self.core, *addresses, quality=plan.quality)
         self.world.names[name] = tuple(address.ip for address in host.addresses)
         self.servers[name] = (
             WatchedRelay(rng(f"{name}/relay"))

@@ -20,6 +20,7 @@ from peerway.sim.hostile_relay import Mischief
 from peerway.sim.link import DEFAULT_QUALITY, LinkQuality
 
 CORE = "core"
+RELAY_QUALITY = LinkQuality(delay_s=0.002)
 HOME_NETWORK = "192.168.1"
 CARRIER_NETWORK = "100.64.0"
 
@@ -82,6 +83,7 @@ class RelayPlan:
     name: str
     families: tuple[int, ...] = (4,)
     mischief: Mischief | None = None
+    quality: LinkQuality = RELAY_QUALITY
 
 
 @dataclass(frozen=True, slots=True)
