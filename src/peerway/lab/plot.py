@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from xml.sax.saxutils import escape
 
+from peerway import svg
 from peerway.lab.record import RunRecord
 from peerway.lab.summary import CellSummary, Spread, places_in_order, spread, summarize
 
@@ -26,25 +26,22 @@ def plot(records: Iterable[RunRecord]) -> str:
     cells = {summary.cell: summary for summary in summarize(runs)}
     width = LABELS + SQUARE * len(rights) + GAP + CHART_WIDTH + 40
     height = max(LABELS + SQUARE * len(lefts) + BOTTOM, 420)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        _text(LABELS, 18, "who dials (rows) whom (columns); median ms to a direct path", bold=True),
+    shapes = [
+        svg.text(LABELS, 18, "who dials (rows) whom (columns); median ms to a direct path", bold=True),
         *_labels(lefts, rights),
         *_squares(runs, cells, lefts, rights),
         *_chart(runs, LABELS + SQUARE * len(rights) + GAP, height),
     ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return svg.document(width, height, shapes)
 
 
 def _labels(lefts: Sequence[str], rights: Sequence[str]) -> list[str]:
     rows = [
-        _text(LABELS - 8, LABELS + SQUARE * (row + 0.5) + 4, name, anchor="end")
+        svg.text(LABELS - 8, LABELS + SQUARE * (row + 0.5) + 4, name, anchor="end")
         for row, name in enumerate(lefts)
     ]
     columns = [
-        _text(LABELS + SQUARE * (column + 0.5), LABELS - 10, name, anchor="middle")
+        svg.text(LABELS + SQUARE * (column + 0.5), LABELS - 10, name, anchor="middle")
         for column, name in enumerate(rights)
     ]
     return rows + columns
@@ -59,11 +56,9 @@ def _squares(
         for column, right in enumerate(rights):
             x, y = LABELS + SQUARE * column, LABELS + SQUARE * row
             cell = cells.get(names.get((left, right), ""))
-            parts.append(
-                f'<rect x="{x}" y="{y}" width="{SQUARE - 2}" height="{SQUARE - 2}" fill="{_colour(cell)}"/>'
-            )
+            parts.append(svg.rectangle(x, y, SQUARE - 2, SQUARE - 2, _colour(cell)))
             for line, text in enumerate(_lines(cell)):
-                parts.append(_text(x + SQUARE / 2, y + SQUARE / 2 - 4 + 16 * line, text, anchor="middle"))
+                parts.append(svg.text(x + SQUARE / 2, y + SQUARE / 2 - 4 + 16 * line, text, anchor="middle"))
     return parts
 
 
@@ -85,11 +80,7 @@ def _colour(cell: CellSummary | None) -> str:
     if cell.direct is None:
         return RELAY_COLOUR
     share = math.log(max(cell.direct.p50, FAST_MS) / FAST_MS) / math.log(SLOW_MS / FAST_MS)
-    mixed = (
-        round(fast + (slow - fast) * min(share, 1.0))
-        for fast, slow in zip(FAST_COLOUR, SLOW_COLOUR, strict=True)
-    )
-    return "#" + "".join(f"{part:02x}" for part in mixed)
+    return svg.mixed(FAST_COLOUR, SLOW_COLOUR, min(share, 1.0))
 
 
 def _chart(runs: Sequence[RunRecord], left: float, height: float) -> list[str]:
@@ -97,26 +88,23 @@ def _chart(runs: Sequence[RunRecord], left: float, height: float) -> list[str]:
     times = sorted(run.direct_ms for run in runs if run.direct_ms is not None)
     found = spread(times)
     if found is None:
-        return [_text(left, LABELS, "no run became direct")]
+        return [svg.text(left, LABELS, "no run became direct")]
     top, bottom = float(LABELS), height - BOTTOM
     longest = max(times[-1], 1.0)
 
     def at(milliseconds: float, share: float) -> tuple[float, float]:
         return left + CHART_WIDTH * milliseconds / longest, bottom - (bottom - top) * share
 
-    points = " ".join(
-        "{:.1f},{:.1f}".format(*at(time, (index + 1) / len(times))) for index, time in enumerate(times)
-    )
-    start = "{:.1f},{:.1f}".format(*at(0, 0))
+    points = [at(0, 0), *(at(time, (index + 1) / len(times)) for index, time in enumerate(times))]
     title = f"time to direct, {len(times)} runs: p50 / p95 / p99 = {found} ms"
-    parts = [_text(left, 18, title, bold=True)]
+    parts = [svg.text(left, 18, title, bold=True)]
     for step in range(STEPS + 1):
         _, y = at(0, step / STEPS)
-        parts.append(_line(left, y, left + CHART_WIDTH, y, "#dddddd"))
-        parts.append(_text(left - 8, y + 4, f"{100 * step // STEPS} %", anchor="end"))
-    parts.append(_text(left + CHART_WIDTH, bottom + 18, f"{longest:.0f} ms", anchor="end"))
-    parts.append(_text(left, bottom + 18, "0"))
-    parts.append(f'<polyline points="{start} {points}" fill="none" stroke="#1b6ca8" stroke-width="2"/>')
+        parts.append(svg.line(left, y, left + CHART_WIDTH, y, "#dddddd"))
+        parts.append(svg.text(left - 8, y + 4, f"{100 * step // STEPS} %", anchor="end"))
+    parts.append(svg.text(left + CHART_WIDTH, bottom + 18, f"{longest:.0f} ms", anchor="end"))
+    parts.append(svg.text(left, bottom + 18, "0"))
+    parts.append(svg.polyline(points, "#1b6ca8"))
     return parts + _marks(found, at(0, 0)[1], left, longest, top)
 
 
@@ -124,16 +112,7 @@ def _marks(found: Spread, bottom: float, left: float, longest: float, top: float
     parts = []
     for level, (name, time) in enumerate((("p50", found.p50), ("p95", found.p95), ("p99", found.p99))):
         x = left + CHART_WIDTH * time / longest
-        parts.append(_line(x, top - 30 + 12 * level, x, bottom, "#c8553d"))
+        parts.append(svg.line(x, top - 30 + 12 * level, x, bottom, "#c8553d"))
         side, anchor = (3, "start") if time < longest / 2 else (-3, "end")
-        parts.append(_text(x + side, top - 26 + 12 * level, f"{name} {time:.0f} ms", anchor))
+        parts.append(svg.text(x + side, top - 26 + 12 * level, f"{name} {time:.0f} ms", anchor))
     return parts
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start", *, bold: bool = False) -> str:
-    weight = ' font-weight="bold"' if bold else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'
