@@ -16,7 +16,7 @@ from peerway.sim.named import NAMED
 
 FIELDS = [
     *("source", "left", "right", "outcome", "expected", "first_byte_ms", "direct_ms"),
-    *("probes_sent", "bytes_ok", "seed", "loss", "reason"),
+    *("probes_sent", "bytes_ok", "seed", "loss", "reason", "family", "expected_family"),
 ]
 
 
