@@ -413,3 +413,18 @@ def test_an_icmp_error_follows_the_session_it_is_about_and_keeps_nothing_alive()
 )
 def test_old_names(mapping, filtering, name):
     assert old_name(mapping, filtering) == name
+
+
+def test_after_a_collision_has_died_the_mapping_from_before_counts_again():
+    behaviour = NatBehaviour(ports=PortAllocation.RANDOM, input_open=True)
+    nat = Nat(behaviour, "198.51.100.1", random.Random(1))
+    inside, server = UdpAddress("192.168.1.2", 1000), UdpAddress("203.0.113.10", 3478)
+    peer = UdpAddress("192.0.2.1", 2000)
+    mapped = nat.outbound(inside, server, 0.0)
+    nat.inbound(peer, mapped, 1.0)  # comes too early, and so the way back is taken
+    diverted = nat.outbound(inside, peer, 2.0)
+    assert diverted != mapped
+    nat.outbound(inside, server, 25.0)
+    assert nat.outbound(inside, server, 40.0) == mapped
+    assert nat.outbound(inside, UdpAddress("192.0.2.2", 1), 40.0) == mapped
+    assert nat.outbound(inside, peer, 40.0) == mapped

@@ -165,15 +165,15 @@ class Nat:
 
     def _mapping_for(self, source: UdpAddress, destination: UdpAddress, now: float) -> Mapped | None:
         key = (source, self._dependent_on(destination))
-        mapping = self._table.mappings.get(key)
-        if (
-            mapping is None
-            or mapping.expires <= now
-            or self._table.is_taken(mapping.outside, destination, now)
-        ):
-            mapping = self._new_mapping(source, destination, now)
-            if mapping is not None:
-                self._table.mappings[key] = mapping
+        newest = self._table.mappings.get(key)
+        known = newest.living(now) if newest is not None else None
+        if known is not None and not self._table.is_taken(known.outside, destination, now):
+            return known
+        mapping = self._new_mapping(source, destination, now)
+        if mapping is not None:
+            if mapping.is_new:
+                mapping.older = known
+            self._table.mappings[key] = mapping
         return mapping
 
     def _dependent_on(self, remote: UdpAddress) -> UdpAddress | str | None:

@@ -127,7 +127,8 @@ def _meet(left: _Way, right: _Way, turn: _Turn, family: int) -> Outlook:
         boxes = left.crossed(0, turn.left + 1), right.crossed(0, turn.right + 1)
         known = left.sees_core, right.sees_core
     outcome = _by_hairpin(turn.hairpin, _by_knowledge(boxes, known))
-    if outcome == "direct" and (_loses(links) or any(map(_is_moody, (*boxes[0], *boxes[1])))):
+    is_moody = any(map(_is_moody, (*boxes[0], *boxes[1]))) or any(map(_is_poisonable_far_out, boxes))
+    if outcome == "direct" and (is_moody or _loses(links)):
         return "unsure"
     return outcome
 
@@ -174,6 +175,11 @@ def _loses(links: tuple[tuple[LinkQuality, LinkQuality] | None, ...]) -> bool:
                 bad = way.bursts.begin / (way.bursts.begin + way.bursts.end)
                 share *= 1 - bad * way.bursts.loss
     return share < SURE_ROUND_TRIP
+
+
+def _is_poisonable_far_out(boxes: list[NatBehaviour]) -> bool:
+    # the first packet of low TTL opens the router next to the host, and dies before any other
+    return any(box.input_open for box in boxes[1:])
 
 
 def _is_moody(box: NatBehaviour) -> bool:

@@ -49,16 +49,33 @@ class Door:
 
 
 class Mapped:
-    """An inside endpoint tied to an outside one, until `expires`. `dies` is the limit to that."""
+    """An inside endpoint tied to an outside one, until `expires`. `dies` is the limit to that.
 
-    __slots__ = ("dies", "door", "expires", "inside", "outside")
+    `older` is what the inside endpoint was tied to before, where it got another for a collision:
+    once this one has died, that one counts again if it lives.
+    """
+
+    __slots__ = ("dies", "door", "expires", "inside", "older", "outside")
 
     def __init__(self, inside: UdpAddress, outside: UdpAddress, door: Door | None, dies: float) -> None:
         self.inside = inside
         self.outside = outside
         self.door = door or Door(self)
         self.expires = 0.0
+        self.older: Mapped | None = None
         self.dies = dies
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was never used."""
+        return self.expires == 0.0
+
+    def living(self, now: float) -> Mapped | None:
+        """The newest that lives, of this one and those it took the place of."""
+        mapping: Mapped | None = self
+        while mapping is not None and mapping.expires <= now:
+            mapping = mapping.older
+        return mapping
 
 
 class Session:
@@ -143,7 +160,7 @@ class SessionTable:
         for session in [s for s in self.from_inside.values() if s.expires <= now]:
             self._forget(session)
         self.from_outside = {key: s for key, s in self.from_outside.items() if s.expires > now}
-        self.mappings = {key: m for key, m in self.mappings.items() if m.expires > now}
+        self.mappings = {key: alive for key, m in self.mappings.items() if (alive := m.living(now))}
         in_use = [s.mapping for s in self.from_inside.values() if s.mapping is not None]
         self.doors = {outside: door for outside, door in self.doors.items() if door.is_in_use(now)}
         self.doors |= {mapping.outside: mapping.door for mapping in in_use}
