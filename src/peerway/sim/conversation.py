@@ -74,6 +74,7 @@ class Conversation:
         self.listeners: list[Callable[[Side, Event], None]] = []
         self._probes_of_the_dead = 0
         self._sent: list[_Sent] = []
+        self._ends_of_one: dict[tuple[SimNode, int, SimNode, int], bool] = {}
         self._relays = tuple(f"http://{relay.name}:{RELAY_PORT}" for relay in internet.plan.relays)
         self._keys = {side: self.world.rng(f"{side}/key").randbytes(32) for side in SIDES}
         self._ends: dict[Side, _End] = {}
@@ -151,9 +152,19 @@ class Conversation:
 
     @property
     def is_up(self) -> bool:
-        """Whether both have one connection, and but one."""
+        """Whether both have one connection, and it is the same."""
         # asked after every step of the world
-        return len(self._ends["left"].open_links) == 1 == len(self._ends["right"].open_links)
+        left, right = self._ends["left"].open_links, self._ends["right"].open_links
+        return len(left) == 1 == len(right) and self._are_ends(left[0], right[0])
+
+    def _are_ends(self, left: int, right: int) -> bool:
+        """Whether these links are the two ends of one connection."""
+        known = self._ends_of_one
+        key = (self.node("left"), left, self.node("right"), right)
+        if key not in known:
+            mine, theirs = key[0].exchange(left), key[2].exchange(right)
+            known[key] = mine == theirs[::-1]
+        return known[key]
 
     def is_direct(self, side: Side) -> bool:
         """Whether what this side sends travels directly now."""

@@ -145,6 +145,11 @@ class SimNode:
         """End the program as if by a signal that it does not hear of: nobody is told."""
         self.host.stop(self.driver)
 
+    def exchange(self, link: int) -> tuple[bytes, bytes]:
+        """The secrets of a link's exchange of signals, ours and the peer's: by them its ends are known."""
+        found = self.machine._links._table[link]  # to look is not to call: nothing may follow from it
+        return found.secret, found.peer_secret
+
     def leftovers(self) -> str:
         """What a node without connections should not have: links, or a timer that is not a relay's."""
         deadline = self.machine.poll_deadline()

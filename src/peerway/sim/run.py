@@ -36,6 +36,7 @@ from peerway.sim.scenario import (
 )
 from peerway.sim.soundness import check
 from peerway.sim.strategies import HARMLESS
+from peerway.sim.tap import Moment
 
 START_S = 3.0  # for relays to be reached and addresses to be gathered
 DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most
@@ -129,7 +130,15 @@ class Run:
         attacks = [strategy for strategy in HARMLESS if strategy.name in self.scenario.attacks]
         if attacks:
             host, targets = self.internet.stranger("attacker"), [self.talk.node_id(side) for side in SIDES]
-            Attacker(self.world, host, self.internet.uplinks, attacks, targets=targets, per_s=ATTACKS_PER_S)
+            Attacker(
+                self.world,
+                host,
+                self.internet.uplinks,
+                attacks,
+                targets=targets,
+                per_s=ATTACKS_PER_S,
+                watches=Moment.ARRIVED,
+            )
 
     def to_the_end(self) -> Verdict:
         """All of it."""
