@@ -420,6 +420,14 @@ def test_an_answer_from_yet_another_address_is_ignored(client, remote):
     assert deliver(client, success(request), remote=OTHER_BOTH)
 
 
+def test_whose_nat_may_change_the_port_of_what_comes_in_takes_any_port_of_the_origin(client):
+    detour = Detour(OTHER_BOTH, any_port=True)
+    request = ask_detour(client, detour)
+    assert not deliver(client, success(request), remote=OTHER_PORT)
+    assert deliver(client, success(request), remote=UdpAddress(OTHER_BOTH.ip, 1025))
+    assert events(client)[0].detour == detour
+
+
 @pytest.mark.parametrize("detour", [Detour(OTHER_BOTH), Detour(arrives_at=OTHER_LOCAL, port=1024)])
 def test_an_answer_with_a_detour_is_ignored_at_yet_another_socket(client, detour):
     request = ask_detour(client, detour)

@@ -106,7 +106,10 @@ class OutsideCheck(Composite[str]):
             return
         seen_elsewhere = event.mapped.port != external.port
         detour = Detour(
-            event.other, self._local if seen_elsewhere else None, external.port if seen_elsewhere else 0
+            event.other,
+            self._local if seen_elsewhere else None,
+            external.port if seen_elsewhere else 0,
+            any_port=True,
         )
         self._stun.query(event.server, self._local, now, detour)
 

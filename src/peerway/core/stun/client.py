@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from peerway.core.ip import parse_ip
-from peerway.core.machine import Datagram, Event, Leaf, Rng, Transmit, UdpAddress, WireError
+from peerway.core.machine import Address, Datagram, Event, Leaf, Rng, Transmit, UdpAddress, WireError
 from peerway.core.stun.attributes import (
     Attribute,
     ChangeRequest,
@@ -62,11 +62,23 @@ GATHERING_SCHEDULE = Schedule((0.0, 0.1, 0.3, 0.7, 1.5, 3.1), 6.3)
 @dataclass(frozen=True, slots=True)
 class Detour:
     """What an answer is to do differently: leave from `origin`, or come to our socket `arrives_at`,
-    which the server reaches at `port` of the address it sees us at."""
+    which the server reaches at `port` of the address it sees us at.
+
+    With `any_port` it counts from any port of `origin`: our own NAT changes the port of what comes in
+    while it still holds an older flow from there (Linux does).
+    """
 
     origin: UdpAddress | None = None
     arrives_at: UdpAddress | None = None
     port: int = 0
+    any_port: bool = False
+
+    def left_from_origin(self, remote: Address, server: UdpAddress) -> bool:
+        """Whether what came from `remote` left from where it was to."""
+        if self.origin is None or remote == self.origin:
+            return True
+        near = isinstance(remote, UdpAddress) and remote.ip == self.origin.ip
+        return self.any_port and near and remote != server
 
     def attributes(self, server: UdpAddress) -> tuple[Attribute, ...]:
         """How the detour is asked for, of `server`."""
@@ -122,9 +134,10 @@ class _Transaction:
 
     def may_come(self, datagram: Datagram) -> str:
         """Empty when this can be the answer, else why it cannot."""
-        origin = self.detour.origin if self.detour else None
-        arrives_at = self.detour.arrives_at if self.detour else None
-        if datagram.remote not in (self.server, origin or self.server):
+        detour = self.detour or Detour()
+        arrives_at = detour.arrives_at
+        from_origin = detour.origin is not None and detour.left_from_origin(datagram.remote, self.server)
+        if datagram.remote != self.server and not from_origin:
             return "from another address"
         if datagram.local not in (self.local, arrives_at or self.local):
             return "to another socket"
@@ -240,7 +253,7 @@ class StunClient(Leaf):
 def _outcome(transaction: _Transaction, message: Message, datagram: Datagram, now: float) -> Event:
     local, server, detour = transaction.local, transaction.server, transaction.detour
     mapped = _mapped_address(message)
-    if isinstance(mapped, UdpAddress) and not _took(detour, datagram):
+    if isinstance(mapped, UdpAddress) and not _took(detour, datagram, server):
         mapped = "the server answers in the ordinary way only"
     if isinstance(mapped, str):
         return QueryFailed(local, server, mapped, detour, answered=True)
@@ -249,9 +262,9 @@ def _outcome(transaction: _Transaction, message: Message, datagram: Datagram, no
     return MappingLearned(local, server, mapped, round_trip, detour, other.address if other else None)
 
 
-def _took(detour: Detour | None, datagram: Datagram) -> bool:
+def _took(detour: Detour | None, datagram: Datagram, server: UdpAddress) -> bool:
     return detour is None or (
-        detour.origin in (None, datagram.remote) and detour.arrives_at in (None, datagram.local)
+        detour.left_from_origin(datagram.remote, server) and detour.arrives_at in (None, datagram.local)
     )
 
 
