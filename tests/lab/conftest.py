@@ -11,7 +11,7 @@ from peerway.lab.laboratory import LabUnavailable, require_lab
 @functools.cache
 def what_is_missing() -> str:
     try:
-        require_lab("turnserver", "turnutils_natdiscovery")
+        require_lab("turnserver", "turnutils_natdiscovery", "miniupnpd", "upnpc", "natpmpc")
     except LabUnavailable as error:
         return str(error)
     return ""

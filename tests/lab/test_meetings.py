@@ -22,7 +22,8 @@ CELLS = (
     *FURTHER_CELLS,
     *parse_cells(
         "edm-seqxopen,admxeim-adf,poisonedxpoisoned,poisonedxeim-apdf,eim-apdfxpoisoned,port-blockxfirewall,"
-        "port-blockxport-block,firewallxadm,eim-apdfxudp-rejected"
+        "port-blockxport-block,firewallxadm,eim-apdfxudp-rejected,edm-mappedxedm,edmxedm-mapped,"
+        "edm-mappedxedm-mapped,eim-apdfxedm-mapped,edm-mappedxfirewall"
     ),
 )
 

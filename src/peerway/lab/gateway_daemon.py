@@ -6,17 +6,24 @@ NAT-PMP and PCP, which share a port, by the version byte of what may come in.
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Collection
+from dataclasses import replace
 
 from peerway.core.portmap.report import Protocol
+from peerway.lab.laboratory import Laboratory
 from peerway.lab.service import Service
 
 ALL_PROTOCOLS = tuple(Protocol)
 HTTP_PORT = 5000
+START_PATIENCE_S = 5.0
 _PROGRAM = "miniupnpd"
 _PACKAGE = "miniupnpd-nftables"
 _PORT = 5351
+_LISTENS = "Listening for NAT-PMP"  # in its log, once it can be signalled
 _VERSIONS = {Protocol.NAT_PMP: 0, Protocol.PCP: 2}
+_FILLED = ("miniupnpd", "prerouting_miniupnpd", "postrouting_miniupnpd")
 
 # The chains that it fills. nft 1.0.6 wants a newline or a semicolon before a closing brace.
 _CHAINS = """\
@@ -84,3 +91,20 @@ def _deaf_to(protocols: Collection[Protocol]) -> str:
 
 def _yes(wanted: bool) -> str:
     return "yes" if wanted else "no"
+
+
+async def restart(lab: Laboratory, router: str, daemon: Service) -> None:
+    """Have a router's daemon end and begin anew, with nothing mapped, as after a power cut.
+
+    It tells the network, as NAT-PMP and PCP want it.
+    """
+    name = f"{router}-{daemon.name}"
+    starts = (await lab.log(name)).count(_LISTENS)
+    await lab.stop(name)
+    chains = "".join(f"flush chain inet filter {chain}\n" for chain in _FILLED)
+    await lab.run(router, "nft", "-f", "-", input=chains)
+    await lab.provide(router, replace(daemon, rules=""))
+    async with asyncio.timeout(START_PATIENCE_S):
+        while (await lab.log(name)).count(_LISTENS) == starts:
+            pass
+    await lab.signal(name, signal.SIGUSR1)  # "the outside address may have changed"

@@ -51,6 +51,12 @@ PACKAGES = {
     "nft": "nftables",
     "conntrack": "conntrack",
 }
+FURTHER_PACKAGES = {  # of programs that some labs need
+    "turnserver": "coturn",
+    "turnutils_natdiscovery": "coturn",
+    "miniupnpd": "miniupnpd-nftables",
+    "upnpc": "miniupnpc",
+}
 FAREWELL_S = 2.0  # how long the supervisor may take to end before it is killed
 ORDER_TIMEOUT_S = 60.0
 
@@ -79,7 +85,8 @@ def require_lab(*tools: str) -> tuple[str, ...]:
         raise LabUnavailable(f"the lab needs Linux network namespaces; this is {sys.platform}")
     missing = [tool for tool in (*PACKAGES, *tools) if shutil.which(tool, path=search_path()) is None]
     if missing:
-        packages = " ".join(dict.fromkeys(PACKAGES.get(tool, tool) for tool in missing))
+        known = PACKAGES | FURTHER_PACKAGES
+        packages = " ".join(dict.fromkeys(known.get(tool, tool) for tool in missing))
         raise LabUnavailable(
             f"the lab needs {', '.join(missing)}: on Debian or Ubuntu, apt install {packages}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peerway.lab.building import build
+from peerway.lab.gateway_daemon import gateway_daemon
 from peerway.lab.places import PLACES, Place, expected
 from peerway.lab.plan import Host, Line, Plan, home, in_a_row
 from peerway.lab.topology import Topology
@@ -75,7 +76,8 @@ def same_numbers(kind: str = "eim-apdf") -> Topology:
 
 
 def _line(name: str, place: Place) -> Line:
-    return home(name, place.routers, name, families=place.families)
+    services = (gateway_daemon(),) if place.maps_ports else ()
+    return home(name, place.routers, name, families=place.families, services=services)
 
 
 def _shared_line(name: str, place: Place, *hosts: str) -> Line:

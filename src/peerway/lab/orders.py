@@ -5,6 +5,8 @@ Times in answers are on the clock all machines of a lab share (`peerway.io.clock
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 
 from peerway.core.machine import UdpAddress
@@ -12,13 +14,16 @@ from peerway.core.netcheck.knowledge import Question
 from peerway.core.netcheck.record import record
 from peerway.core.netcheck.text import render
 from peerway.core.places import parse_stun_server
+from peerway.core.portmap.report import Standing
 from peerway.core.relay.url import RelayUrl
 from peerway.io import clock, netcheck
 from peerway.lab.bench import Bench
 from peerway.lab.seat import Seat
+from peerway.node import Node
 from peerway.server import Server
 
 DIAL_PATIENCE_S = 30.0
+LOOK_EVERY_S = 0.02
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -53,14 +58,15 @@ class Opened(msgspec.Struct, frozen=True):
 
 
 class OpenNode(msgspec.Struct, frozen=True, tag="open-node"):
-    """Open a fresh node whose relay stands, in place of the one there was."""
+    """Open a fresh node whose relay stands, in place of the one there was; `port` 0 is any."""
 
     relays: tuple[str, ...]
     stun: tuple[str, ...]
+    port: int = 0
 
     async def perform(self, bench: Bench) -> Opened:
         await bench.leave_seat()
-        seat = Seat(self.relays, self.stun)
+        seat = Seat(self.relays, self.stun, self.port)
         bench.take_seat(seat)
         await seat.open()
         return Opened(str(seat.node.node_id), seat.node.ticket())
@@ -161,6 +167,61 @@ class Transfer(msgspec.Struct, frozen=True, tag="transfer"):
         return Transferred(carried.size, carried.equal, carried.longest_wait_s * 1000)
 
 
+class Ports(msgspec.Struct, frozen=True):
+    """What a node knows of its router: the protocols it speaks, and what it maps.
+
+    `mapped` is "PROTOCOL IP:PORT", "" for nothing; `verified` whether it was tried from outside.
+    """
+
+    speaks: tuple[str, ...] = ()
+    mapped: str = ""
+    verified: bool | None = None
+    external_ip: str = ""
+    nat_beyond: bool | None = None
+    reason: str = ""
+    failure: str = ""
+
+
+class AwaitPorts(msgspec.Struct, frozen=True, tag="await-ports"):
+    """Wait until the router maps a port (by `protocol`, once `verified`, other than `but`), then tell.
+
+    Tells all the same when it has not come to that after `patience_s`.
+    """
+
+    patience_s: float
+    protocol: str = ""
+    verified: bool = False
+    but: str = ""
+
+    async def perform(self, bench: Bench) -> Ports:
+        until = clock.now() + self.patience_s
+        while True:
+            ports = _ports(bench.seat.node)
+            if self._satisfied(ports) or clock.now() >= until:
+                return ports
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _satisfied(self, ports: Ports) -> bool:
+        wanted = ports.mapped and ports.mapped != self.but and ports.mapped.startswith(self.protocol)
+        return bool(wanted) and (not self.verified or bool(ports.verified))
+
+
+def _ports(node: Node) -> Ports:
+    if not node.gateways:
+        return Ports()
+    gateway = node.gateways[0]
+    mapping = gateway.mapping
+    return Ports(
+        tuple(p.protocol.value for p in gateway.protocols if p.standing is Standing.SPEAKS),
+        f"{mapping.protocol.value} {mapping.external}" if mapping else "",
+        mapping.verified if mapping else None,
+        gateway.external_ip,
+        gateway.nat_beyond,
+        gateway.nat_beyond_reason,
+        gateway.failure,
+    )
+
+
 class Told(msgspec.Struct, frozen=True):
     """What happened to a connection's paths, a line each: seconds since the dial, and what."""
 
@@ -201,4 +262,6 @@ class Check(msgspec.Struct, frozen=True, tag="check"):
         return Checked(dict(record(report)), render(report), clock.now() - began)
 
 
-NodeOrder = Serve | OpenNode | CloseNode | Dial | AwaitPath | Transfer | Tell | TellRelays | Check
+NodeOrder = (
+    Serve | OpenNode | CloseNode | Dial | AwaitPath | AwaitPorts | Transfer | Tell | TellRelays | Check
+)

@@ -8,7 +8,7 @@ such a place is a cell of its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from peerway.core.nat import Filtering
 from peerway.lab.kinds import KINDS, Hairpin, Kind
@@ -19,7 +19,10 @@ _FILTERINGS = tuple(Filtering)  # from the easiest to the hardest
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`routers` are kinds from the outside in; the two hosts of a cell have the first `shared` in common."""
+    """`routers` are kinds from the outside in; the two hosts of a cell have the first `shared` in common.
+
+    Where it `maps_ports`, the inmost router gives ports on request.
+    """
 
     name: str
     old_name: str
@@ -27,6 +30,7 @@ class Place:
     routers: tuple[str, ...]
     families: tuple[int, ...] = IPV4_ONLY
     shared: int = 0
+    maps_ports: bool = False
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -53,6 +57,13 @@ _ALL_PLACES = (
         "Both hosts behind one port-restricted router: they meet by their inside addresses.",
         ("eim-apdf",),
         shared=1,
+    ),
+    Place(
+        "edm-mapped",
+        "symmetric NAT with port mapping",
+        "A symmetric NAT that gives a host a port of its own on request (PCP, NAT-PMP, UPnP).",
+        ("edm",),
+        maps_ports=True,
     ),
     Place(
         "double-nat",
@@ -141,7 +152,7 @@ SAME_LAN = "same-lan"
 def expected(left: str, right: str) -> Outlook:
     """What must come of two hosts at these places; ValueError for a shared place with another.
 
-    Holds for what simultaneous sending alone can do: no guessing of ports. IPv6 goes first.
+    Holds for what simultaneous sending and mapped ports can do: no guessing of ports. IPv6 goes first.
     """
     one, other = PLACES[left], PLACES[right]
     if one.shared or other.shared:
@@ -149,7 +160,7 @@ def expected(left: str, right: str) -> Outlook:
             raise ValueError(f"{left if one.shared else right} is a cell of its own, not {left} with {right}")
         return _neighbours(one)
     for family in sorted({*one.families} & {*other.families}, reverse=True):
-        if _can_meet(_seen(one.kinds, family), _seen(other.kinds, family)):
+        if _can_meet(_of_place(one, family), _of_place(other, family)):
             return Outlook("direct", family)
     return Outlook("relay")
 
@@ -186,6 +197,13 @@ class _Seen:
         if self.filtering is Filtering.ADDRESS_DEPENDENT:
             return self.predictable
         return self.filtering is Filtering.ENDPOINT_INDEPENDENT
+
+
+def _of_place(place: Place, family: int) -> _Seen:
+    seen = _seen(place.kinds, family)
+    if family == 4 and place.maps_ports and len(place.routers) == 1:  # else another NAT is beyond
+        return replace(seen, predictable=True, filtering=Filtering.ENDPOINT_INDEPENDENT)
+    return seen
 
 
 def _seen(kinds: Sequence[Kind], family: int) -> _Seen:

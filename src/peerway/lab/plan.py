@@ -110,7 +110,8 @@ def home(
     *hosts: str | Host,
     families: tuple[int, ...] = IPV4_ONLY,
     numbered_as: str = "",
+    services: tuple[Service, ...] = (),
 ) -> Line:
-    """A line with routers in a row and hosts behind the last of them."""
+    """A line with routers in a row and hosts behind the last of them, which runs the `services`."""
     inside = [Host(host) if isinstance(host, str) else host for host in hosts]
-    return Line(name, in_a_row(name, kinds, inside), families, numbered_as)
+    return Line(name, in_a_row(name, kinds, inside, services), families, numbered_as)

@@ -117,16 +117,17 @@ class Conversation:
 class Seat:
     """A node that takes whatever connection comes."""
 
-    def __init__(self, relays: Sequence[str], stun: Sequence[str]) -> None:
-        self.node = Node(relays=relays, stun=stun)
+    def __init__(self, relays: Sequence[str], stun: Sequence[str], port: int = 0) -> None:
+        self.node = Node(relays=relays, stun=stun, port=port)
         self.conversations: dict[str, Conversation] = {}
         self._arrived = asyncio.Condition()
         self._stack = contextlib.AsyncExitStack()
 
     async def open(self) -> None:
-        """Start the node and wait until its relay knows it."""
+        """Start the node and wait until its relay, where it has one, knows it."""
         await self._stack.enter_async_context(self.node)
-        await self.node.wait_relay(RELAY_PATIENCE_S)
+        if self.node.relays:
+            await self.node.wait_relay(RELAY_PATIENCE_S)
         accepting = asyncio.create_task(self._accept())
         self._stack.callback(accepting.cancel)
 

@@ -148,8 +148,7 @@ class Supervisor:
         with _log(machine) as log:
             process = await asyncio.create_subprocess_exec(
                 *_inside(machine),
-                sys.executable,
-                *WORKER,
+                *("env", f"PEERWAY_HOME=/run/state-{machine}", sys.executable, *WORKER),
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=log,
