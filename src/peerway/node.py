@@ -231,7 +231,9 @@ class Node:
         relays = tuple(RelayUrl.parse(url) for url in self.relays)
         previous = None if full or hairpin or slow else self._checked
         question = Question(relays, self._stun, next(iter(self.relays), None), hairpin, slow)
-        self._checked = await netcheck.check(question, previous, on_progress=on_progress)
+        self._checked = await netcheck.check(
+            question, previous, gateways=lambda: self.gateways, on_progress=on_progress
+        )
         return self._checked
 
     # --- connections

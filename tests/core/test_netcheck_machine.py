@@ -228,8 +228,8 @@ def test_what_is_no_relay_is_said_to_be_none():
 
 
 class Bench:
-    def __init__(self, question, interfaces=(ETH,)):
-        self.check = Netcheck(question, random.Random(1))
+    def __init__(self, question, interfaces=(ETH,), gateways=tuple):
+        self.check = Netcheck(question, random.Random(1), gateways)
         self.server = StunServer()
         self.events = []
         self.next_port = 50000
@@ -263,6 +263,15 @@ class Bench:
         for reply in iter(self.server.poll_transmit, None):
             self.check.receive(Datagram(reply.segments[0], transmit.remote, transmit.local), now)
 
+    def run(self, until):
+        """Let time pass; when something last happened."""
+        last = 0.0
+        while (deadline := self.check.poll_deadline()) is not None and deadline.at <= until:
+            last = deadline.at
+            self.check.handle_timeout(last)
+            self.drain(last)
+        return last
+
     @property
     def report(self):
         return next((event.report for event in self.events if isinstance(event, CheckDone)), None)
@@ -279,6 +288,19 @@ def test_a_check_ends_by_itself_as_soon_as_nothing_more_can_be_learned():
     assert bench.report.allocation.samples == 6
     assert bench.check.report == bench.report
     assert bench.check.poll_deadline() is None
+
+
+def test_a_gateway_that_is_still_being_asked_is_waited_for_but_not_for_long():
+    gateways = [GatewayReport("eth0", "10.0.0.1")]
+    bench = Bench(ONE_SERVER, gateways=lambda: tuple(gateways))
+    bench.run(until=1.0)
+    assert bench.report is None
+    gateways[0] = replace(gateways[0], failure="nothing spoken")
+    bench.run(until=1.2)
+    assert bench.report.gateways == tuple(gateways)
+    silent = Bench(ONE_SERVER, gateways=lambda: (GatewayReport("eth0", "10.0.0.1"),))
+    assert silent.run(until=10.0) == pytest.approx(2.5, abs=0.11)
+    assert silent.report is not None
 
 
 def test_what_comes_after_the_end_changes_nothing_and_is_given_back():

@@ -15,7 +15,7 @@ from peerway.core.netcheck.record import record
 from peerway.core.netcheck.report import RelayReport, Report, refreshed
 from peerway.core.netcheck.text import headlines, render
 from peerway.core.netcheck.verdict import PEERS, Difficulty, judge
-from peerway.core.portmap.report import GatewayReport, Protocol, ProtocolReport, Standing
+from peerway.core.portmap.report import GatewayReport, PortMapping, Protocol, ProtocolReport, Standing
 
 EIM, ADM, APDM = Mapping
 EIF, ADF, APDF = Filtering
@@ -181,9 +181,40 @@ def test_who_only_misses_symmetric_nats_is_told_to_forward_a_port():
     assert "IPv6" not in advice(replace(HOME_ROUTER, udp_v6=True))
 
 
-def test_a_router_that_opens_ports_is_named():
-    known = replace(HOME_ROUTER, gateways=(GatewayReport("eth0", "10.0.0.1", SPEAKS_PCP),))
-    assert "Your router (10.0.0.1) opens ports on request (PCP)" in advice(known)
+MAPPING = PortMapping(
+    Protocol.PCP, "eth0", "10.0.0.1", UdpAddress("10.0.0.2", 1), UdpAddress("198.51.100.1", 2), 7200
+)
+GATEWAY = GatewayReport("eth0", "10.0.0.1", SPEAKS_PCP, external_ip="198.51.100.1", mapping=MAPPING)
+
+
+def test_a_router_that_opens_a_port_lets_everyone_in_and_no_advice_is_needed_on_that():
+    symmetric = report("address-and-port-dependent", "address-and-port-dependent", gateways=(GATEWAY,))
+    verdict = judge(symmetric)
+    assert (verdict.difficulty, verdict.opened_by) == (Difficulty.HARD, "10.0.0.1, PCP")
+    assert verdict.sentences[1:] == (
+        "The router opens a port on request (10.0.0.1, PCP): anyone may send to that.",
+        "Direct: with everyone.",
+    )
+    assert "--advertise" not in advice(symmetric)
+
+
+@pytest.mark.parametrize(
+    "gateway",
+    [
+        replace(GATEWAY, nat_beyond=True),
+        replace(GATEWAY, mapping=replace(MAPPING, verified=False)),
+        replace(GATEWAY, mapping=None),
+    ],
+)
+def test_a_router_whose_port_leads_nowhere_opens_nothing(gateway):
+    assert judge(replace(HOME_ROUTER, gateways=(gateway,))).opened_by == ""
+
+
+def test_a_router_that_speaks_and_opens_nothing_is_named_with_its_reason():
+    gateway = GatewayReport("eth0", "10.0.0.1", SPEAKS_PCP, failure="PCP: not authorised")
+    told = advice(replace(HOME_ROUTER, gateways=(gateway,)))
+    assert "Your router (10.0.0.1) speaks PCP, but has opened no port: PCP: not authorised." in told
+    assert "--advertise" in told
 
 
 def test_behind_a_carrier_no_port_of_the_router_is_recommended():
@@ -251,7 +282,14 @@ def test_everything_that_can_be_known_has_its_line():
         allocation=Allocation(PortAllocation.SEQUENTIAL, 2, 30000, 30010, 6),
         lifetime=Lifetime(28, 30),
         hairpin=False,
-        gateways=(GatewayReport("eth0", "10.0.0.1", SPEAKS_PCP, external_ip="100.64.0.5"),),
+        gateways=(
+            replace(
+                GATEWAY,
+                external_ip="100.64.0.5",
+                nat_beyond=True,
+                nat_beyond_reason="it is a carrier's address",
+            ),
+        ),
         double_nat=True,
         cgnat=True,
         captive_portal=False,
@@ -264,8 +302,8 @@ def test_everything_that_can_be_known_has_its_line():
         "mapping IPv6    none: the address is our own",
         "outside ports   sequential, 2 apart (seen: 30000-30010)",
         "mappings live   28 to 30 s without traffic",
-        "port mapping    10.0.0.1: PCP, its outside address is 100.64.0.5",
-        "second NAT      yes",
+        "port mapping    10.0.0.1: PCP, its outside address is 100.64.0.5, maps 198.51.100.1:2 to us",
+        "second NAT      yes: it says so",
         "carrier's NAT   yes",
         "captive portal  no",
         "relay           http://relay.example:3340: 100.0 ms (TCP), home",

@@ -16,16 +16,17 @@ from peerway.cli.app import with_output
 from peerway.cli.errors import Exit, UsageError
 from peerway.cli.logs import printable
 from peerway.cli.output import Output, is_live
-from peerway.core.machine import PeerwayError
+from peerway.core.machine import PeerwayError, UdpAddress
 from peerway.core.netcheck.knowledge import Question
 from peerway.core.netcheck.machine import NoServersError
 from peerway.core.netcheck.record import record
 from peerway.core.netcheck.report import Report
 from peerway.core.netcheck.text import render
 from peerway.core.netcheck.verdict import judge
-from peerway.core.places import parse_stun_server
+from peerway.core.places import is_loopback, parse_stun_server
 from peerway.core.relay.url import RelayUrl
 from peerway.io.netcheck import check
+from peerway.node import Node
 
 SLOW_NOTICE = "how long mappings live takes minutes to see: up to 15 of them"
 
@@ -52,10 +53,12 @@ def command(
     every: float | None,
     relay: tuple[str, ...],
     stun: tuple[str, ...],
+    portmap: bool | None,
 ) -> Exit:
     """Find out what this machine sits behind: NATs, firewalls, portals, and how far the relays are.
 
-    Asks the relays and STUN servers it is given; takes three seconds, six at worst.
+    Asks the relays and STUN servers it is given; takes three seconds, six at worst. The router is
+    asked for a port, which it gets back at the end.
 
     \b
       peerway netcheck --relay URL
@@ -70,22 +73,26 @@ def command(
     )
     if not question.servers:
         raise UsageError(str(NoServersError()))
-    return runner.run(_netcheck(output, question, every))
+    everything_here = all(is_loopback(host) for host, _ in question.servers)
+    asks_routers = portmap is not False and not everything_here
+    return runner.run(_netcheck(output, question, every, asks_routers))
 
 
-async def _netcheck(output: Output, question: Question, every: float | None) -> Exit:
+async def _netcheck(output: Output, question: Question, every: float | None, asks_routers: bool) -> Exit:
     if question.slow:
         output.notice(SLOW_NOTICE)
-    with _progress(output) as tell:
-        report = await check(question, on_progress=tell)
-    _show(output, report)
-    while every is not None:
-        await asyncio.sleep(every)
-        previous, report = report, await check(question, report)
-        if _gist(report) == _gist(previous):
-            _show_unchanged(output, report)
-        else:
-            _show(output, report)
+    stun = [str(UdpAddress(host, port)) for host, port in question.servers]
+    async with Node(stun=stun, portmap=asks_routers, accept_ticket=False) as node:
+        with _progress(output) as tell:
+            report = await check(question, gateways=lambda: node.gateways, on_progress=tell)
+        _show(output, report)
+        while every is not None:
+            await asyncio.sleep(every)
+            previous, report = report, await check(question, report, gateways=lambda: node.gateways)
+            if _gist(report) == _gist(previous):
+                _show_unchanged(output, report)
+            else:
+                _show(output, report)
     return Exit.OK if _anyone_answered(report) else Exit.FAILED
 
 

@@ -105,7 +105,7 @@ SETTINGS = (
     Setting(NODE, "stun", Kind.TEXTS, FURTHER_STUN, "HOST:PORT", CHECKS),
     Setting(NODE, "port", Kind.PORT, "the UDP port [default: 41641, or any when that is taken]"),
     Setting(NODE, "advertise", Kind.TEXTS, ADVERTISED, "IP:PORT"),
-    Setting(NODE, "portmap", Kind.SWITCH, "whether routers are asked for a port [default: yes]"),
+    Setting(NODE, "portmap", Kind.SWITCH, "whether routers are asked for a port [default: yes]", also=CHECKS),
     Setting("listen", "key", Kind.FILE, KEPT_KEY),
     Setting(
         "listen", "allow", Kind.TEXTS, "who may connect without the ticket's secret (repeatable)", "NODE_ID"

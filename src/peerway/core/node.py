@@ -12,7 +12,6 @@ from collections.abc import Callable
 from peerway.core.budget import ProbeBudget
 from peerway.core.demux import Kind, coalesce, split
 from peerway.core.identity import SecretKey
-from peerway.core.ip import parse_ip
 from peerway.core.link import GatherWanted, Link
 from peerway.core.links import LinkEvent, LinkGone, Links, Result
 from peerway.core.machine import (
@@ -31,6 +30,7 @@ from peerway.core.machine import (
 from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.path.events import CandidateLearned
 from peerway.core.path.survey import Surroundings, SurroundingsChanged, Survey
+from peerway.core.places import is_loopback
 from peerway.core.portmap.lease import Lease
 from peerway.core.portmap.mapper import MappedAddressesChanged, PortMapper
 from peerway.core.portmap.report import GatewayReport, PortMapping
@@ -72,7 +72,7 @@ class NodeMachine(Composite[str]):
         self._adopt(_SURVEY, self._survey)
         own_relays = tuple(dict.fromkeys(str(RelayUrl.parse(url)) for url in relays))
         # whoever is met on this very machine needs no port of a gateway's
-        at_home = bool(relays) and all(_is_loopback(RelayUrl.parse(url).host) for url in relays)
+        at_home = bool(relays) and all(is_loopback(RelayUrl.parse(url).host) for url in relays)
         self._mapper = PortMapper(rng, active=portmap and not at_home)
         self._adopt(_MAPPER, self._mapper)
         self._sockets_asked: deque[str] = deque()  # by whom; the answers come in the same order
@@ -270,7 +270,7 @@ class NodeMachine(Composite[str]):
     def _keep_relay(self, text: str, now: float) -> str:
         """Have a connection to the relay kept; its URL in canonical form."""
         relay = RelayUrl.parse(text)
-        if _is_loopback(relay.host):
+        if is_loopback(relay.host):
             self._survey.allow_loopback(now)
         self._relays.keep(relay, now)
         self._touch(_RELAYS)
@@ -338,11 +338,3 @@ class NodeMachine(Composite[str]):
         for data, size in coalesce(event.packets):
             for kind, part, segment_size in split(data, size):
                 self._links.receive(kind, part, segment_size, None, source, now)
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether the relay runs on this very machine, which then is the whole of the node's world."""
-    try:
-        return parse_ip(host).is_loopback
-    except ValueError:
-        return host == "localhost"

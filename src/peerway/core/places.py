@@ -35,6 +35,12 @@ def parse_advertised(text: str) -> UdpAddress:
     return UdpAddress(str(ip), int(port))
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a server runs on this very machine, which then is the whole of a node's world."""
+    ip = _ip(host)
+    return host == "localhost" if ip is None else ip.is_loopback
+
+
 def _split(text: str) -> tuple[str, str]:
     """Host, "" where nothing makes sense, and port, "" where there is none."""
     if _ip(text) is not None:

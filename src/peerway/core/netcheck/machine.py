@@ -39,6 +39,8 @@ from peerway.core.portmap.report import GatewayReport
 from peerway.core.relay.url import RelayUrl
 from peerway.core.stun.client import Detour, MappingLearned, QueryFailed, Schedule, StunClient
 
+GATEWAYS_S = 2.5  # how long a gateway may take to say whether it maps ports
+GATEWAYS_EVERY_S = 0.1
 LIMIT_S = 5.0  # a check with nothing slow in it ends by then; to close what is open may take one more
 SCHEDULE = Schedule((0.0, 0.2, 0.45, 0.75, 1.1), 1.8)
 _STUN, _HAIRPIN = "stun", "hairpin"
@@ -90,6 +92,7 @@ class Netcheck(Composite[str]):
         self._probes: dict[str, Probe] = {}
         self._streams: dict[str, PageProbe] = {}
         self._hairpin: HairpinProbe | None = None
+        self._gateways_until = 0.0
         self._told: dict[str, str] = {}
         self._report: Report | None = None
 
@@ -105,6 +108,7 @@ class Netcheck(Composite[str]):
         self._known.interfaces = interfaces
         limit = lifetime.LONGEST_S if self._known.question.slow else LIMIT_S
         self._timers.set("limit", now + limit, "netcheck: the time is up")
+        self._gateways_until = now + (0.0 if self._known.question.quick else GATEWAYS_S)
         self._events.extend(Resolve(name) for name in self._known.unresolved)
         self._go_on(now)
 
@@ -200,7 +204,15 @@ class Netcheck(Composite[str]):
         if self._report is None:
             self._tell()
             if is_complete(self._known):
-                self._finish()
+                self._finish_unless_gateways_wait(now)
+
+    def _finish_unless_gateways_wait(self, now: float) -> None:
+        """Gateways are asked by somebody else, who tells us nothing: we look."""
+        undecided = [gateway for gateway in self._gateways() if not (gateway.mapping or gateway.failure)]
+        if not undecided or now >= self._gateways_until:
+            self._finish()
+        elif "gateways" not in self._timers:
+            self._timers.set("gateways", now + GATEWAYS_EVERY_S, "netcheck: do gateways map ports?")
 
     def _begin(self, probe: Probe, now: float) -> bool:
         """Start a probe; False when that has to wait for another's outcome."""

@@ -107,7 +107,16 @@ def refreshed(previous: Report, quick: Report) -> Report | None:
     unreached = [relay for relay in previous.relays if relay.via == "tcp" or relay.error]
     relays = tuple(_seen_again(relay, unreached) for relay in quick.relays)
     home = _home(relays, previous.home_relay)
-    return replace(previous, relays=relays, home_relay=home.url, home_reason=home.reason, silent=quick.silent)
+    return replace(
+        previous,
+        gateways=quick.gateways,
+        double_nat=previous.double_nat if quick.double_nat is None else quick.double_nat,
+        cgnat=previous.cgnat if quick.cgnat is None else quick.cgnat,
+        relays=relays,
+        home_relay=home.url,
+        home_reason=home.reason,
+        silent=quick.silent,
+    )
 
 
 _TELLTALES = ("udp_v4", "udp_v6", "public_v4", "public_v6", "own_v4", "own_v6")

@@ -9,7 +9,7 @@ from peerway.core.nat import PortAllocation
 from peerway.core.netcheck.findings import FilteringFinding, MappingFinding
 from peerway.core.netcheck.report import RelayReport, Report
 from peerway.core.netcheck.verdict import Verdict, judge
-from peerway.core.portmap.report import Standing
+from peerway.core.portmap.report import GatewayReport, Standing
 
 LABEL_WIDTH = 16
 WIDTH = 100  # of a sentence
@@ -52,7 +52,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         )
     yield from _gateways(report)
     if report.double_nat is not None:
-        yield "second NAT", "yes" if report.double_nat else "no"
+        yield "second NAT", _second_nat(report)
     if report.cgnat is not None:
         yield "carrier's NAT", "yes" if report.cgnat else "no"
     if report.captive_portal is not None:
@@ -115,7 +115,22 @@ def _gateways(report: Report) -> Iterator[tuple[str, str]]:
     for gateway in report.gateways:
         spoken = [p.protocol.value for p in gateway.protocols if p.standing is Standing.SPEAKS]
         outside = f", its outside address is {gateway.external_ip}" if gateway.external_ip else ""
-        yield "port mapping", f"{gateway.gateway}: {', '.join(spoken) or 'none offered'}{outside}"
+        yield "port mapping", f"{gateway.gateway}: {', '.join(spoken) or 'none'}{outside}{_mapped(gateway)}"
+
+
+def _mapped(gateway: GatewayReport) -> str:
+    mapping = gateway.mapping
+    if mapping is None:
+        return ""
+    proof = {True: " (verified)", False: " (but does not forward)", None: ""}[mapping.verified]
+    return f", maps {mapping.external} to us{proof}"
+
+
+def _second_nat(report: Report) -> str:
+    if not report.double_nat:
+        return "no"
+    reasons = [gateway.nat_beyond_reason for gateway in report.gateways if gateway.nat_beyond_reason]
+    return f"yes: {reasons[0]}" if reasons else "yes"
 
 
 def _relay(relay: RelayReport, home: bool) -> str:

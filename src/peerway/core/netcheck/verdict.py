@@ -40,6 +40,7 @@ class Verdict:
     """`name` is what we are behind, in old words. `direct`, `perhaps` and `relayed` are the sorts of
     peers that we meet directly, that we may meet, and that only a relay connects us with.
 
+    `opened_by`: the router that lets everyone in at a port, and how, "" where none does.
     `over_ipv6`: besides, whoever has IPv6 is met by that.
     """
 
@@ -48,6 +49,7 @@ class Verdict:
     direct: tuple[str, ...] = ()
     perhaps: tuple[str, ...] = ()
     relayed: tuple[str, ...] = ()
+    opened_by: str = ""
     over_ipv6: bool = False
     advice: tuple[str, ...] = ()
 
@@ -55,6 +57,8 @@ class Verdict:
     def sentences(self) -> tuple[str, ...]:
         """The verdict in words, without the advice."""
         said = [_OPENINGS[self.difficulty].format(name=_what(self.name))]
+        if self.opened_by:
+            said.append(f"The router opens a port on request ({self.opened_by}): anyone may send to that.")
         said += [f"Direct: with {_listed(self.direct)}."] if self.direct else []
         said += [f"Perhaps direct, nobody could tell: with {_listed(self.perhaps)}."] if self.perhaps else []
         said += [f"By the relay only: with {_listed(self.relayed)}."] if self.relayed else []
@@ -79,14 +83,15 @@ def judge(report: Report) -> Verdict:
     )
     works = True if report.udp_v6 else report.udp_v4
     difficulty, name = _difficulty(works, mapping, filtering), _name(works, mapping, filtering)
+    opened_by = _opened_by(report) if works else ""
     sorts: dict[bool | None, list[str]] = {True: [], False: [], None: []}
     for peer, their_mapping, their_filtering in PEERS:
         meets = works and _meets(mapping, filtering, their_mapping, their_filtering)
-        sorts[meets].append(peer)
+        sorts[True if opened_by else meets].append(peer)
     advice = tuple(_advice(report, difficulty, mapping, filtering))
     direct, perhaps, relayed = (tuple(sorts[meets]) for meets in (True, None, False))
     over_ipv6 = bool(report.udp_v4 and report.udp_v6) and report.mapping_v6 is MappingFinding.NONE
-    return Verdict(difficulty, name, direct, perhaps, relayed, over_ipv6, advice)
+    return Verdict(difficulty, name, direct, perhaps, relayed, opened_by, over_ipv6, advice)
 
 
 def _difficulty(works: bool | None, mapping: MappingFinding, filtering: FilteringFinding) -> Difficulty:
@@ -119,6 +124,15 @@ _NAMES_WITHOUT_NAT = {
     FilteringFinding.ENDPOINT_INDEPENDENT: "public address",
     FilteringFinding.UNKNOWN: "public address, perhaps with a firewall",
 }
+
+
+def _opened_by(report: Report) -> str:
+    """The gateway whose mapping lets everyone in: one with no NAT beyond, and that forwards as it says."""
+    for gateway in report.gateways:
+        mapping = gateway.mapping
+        if mapping is not None and mapping.verified is not False and gateway.nat_beyond is not True:
+            return f"{gateway.gateway}, {mapping.protocol.value}"
+    return ""
 
 
 def _meets(
@@ -161,7 +175,8 @@ def _advice(
         yield "Let UDP out, at least to port 3478 of the servers, and answers back in."
     if report.relays and all(relay.error for relay in report.relays):
         yield "No relay can be reached, so nobody can: see what is said of each above."
-    if difficulty is Difficulty.HARD or (difficulty is Difficulty.EASY and not filtering.ignores_ports):
+    closed = difficulty is Difficulty.HARD or (difficulty is Difficulty.EASY and not filtering.ignores_ports)
+    if closed and not _opened_by(report):
         yield from _open_a_port(report)
         if report.udp_v6 is False:
             yield "IPv6, which needs no NAT, would do so for everyone who has it too."
@@ -188,13 +203,15 @@ def _open_a_port(report: Report) -> Iterator[str]:
     if report.double_nat or report.cgnat:
         whose = "the carrier" if report.cgnat else "somebody"
         yield f"There is a second NAT, of {whose}, beyond your router: a port opened here leads no further."
-    elif speaks:
-        yield f"Your router{where} opens ports on request ({', '.join(speaks)}), which would let everyone in."
-    else:
-        yield (
-            f"A UDP port forwarded on the router{where} lets everyone in: forward it to --port, and name the "
-            "outside with --advertise."
-        )
+        return
+    failures = [gateway.failure for gateway in report.gateways if gateway.failure]
+    if speaks:
+        why = f": {failures[0]}" if failures else ""
+        yield f"Your router{where} speaks {', '.join(speaks)}, but has opened no port{why}."
+    yield (
+        f"A UDP port forwarded on the router{where} lets everyone in: forward it to --port, and name the "
+        "outside with --advertise." + ("" if speaks else " So does UPnP, NAT-PMP or PCP, switched on there.")
+    )
 
 
 def _listed(peers: tuple[str, ...]) -> str:
