@@ -287,7 +287,7 @@ def test_everything_that_can_be_known_has_its_line():
                 GATEWAY,
                 external_ip="100.64.0.5",
                 nat_beyond=True,
-                nat_beyond_reason="it is a carrier's address",
+                nat_beyond_reason="it says so",
             ),
         ),
         double_nat=True,
