@@ -188,14 +188,14 @@ def test_only_what_is_sent_keeps_a_connection_awake():
                 bench.arrive(pong, now=deadline.at)
 
     run_until(70.0)
-    assert not bench.agent._in_use
+    assert bench.agent._usage.is_idle
     bench.agent.data_received(SOCKET, PEER, 10)
     assert bench.agent.poll_deadline() is None or bench.agent.poll_deadline().at > 70.0
-    assert not bench.agent._in_use
+    assert bench.agent._usage.is_idle
     bench.arrive(bench.ping(), ELSEWHERE, 75.0)
     assert bench.sent() == []
     bench.agent.data_sent((SOCKET, PEER), 1, 80.0)
-    assert bench.agent._in_use
+    assert not bench.agent._usage.is_idle
     bench.arrive(bench.ping(), ELSEWHERE, 80.0)
     assert ELSEWHERE in pongs(bench)
 
@@ -205,7 +205,7 @@ def test_copies_are_no_sign_of_life():
     ping = bench.ping()
     bench.arrive(ping, now=5.0)
     bench.arrive(ping, now=25.0)
-    assert bench.agent._heard_at == 5.0
+    assert bench.agent._usage._heard_at == 5.0
 
 
 def pings_until(bench, end):
@@ -277,11 +277,11 @@ def test_that_the_peer_is_gone_is_looked_into_once_after_each_use():
     prove(bench, PEER, SOCKET, 0.0)
     bench.agent.handle_timeout(70.0)
     bench.agent.handle_timeout(140.0)
-    assert not bench.agent._in_use
+    assert bench.agent._usage.is_idle
     bench.agent.verify(200.0)
-    assert bench.agent._in_use
+    assert not bench.agent._usage.is_idle
     bench.agent.handle_timeout(262.0)
     bench.agent.handle_timeout(330.0)
-    assert not bench.agent._in_use
+    assert bench.agent._usage.is_idle
     bench.agent.verify(331.0)
-    assert not bench.agent._in_use
+    assert bench.agent._usage.is_idle

@@ -185,7 +185,7 @@ def _draw_quality(rng: random.Random) -> LinkQuality:
 
 def _draw_mischief(rng: random.Random) -> Mischief:
     deeds = ("drop", "delay", "reorder", "lie", "duplicate", "alter", "reflect", "replay", "deny")
-    chances = {deed: rng.choice((0.05, 0.2)) for deed in rng.sample(deeds, rng.randint(1, 3))}
+    chances = {deed: rng.choice((0.02, 0.1)) for deed in rng.sample(deeds, rng.randint(1, 3))}
     return Mischief(**chances)
 
 

@@ -26,6 +26,7 @@ from peerway.core.path.events import (
 from peerway.core.path.pair import Pair, PairState
 from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
+from peerway.core.path.usage import SILENCE_S, Level, Usage
 from peerway.core.probe.message import Lateness, OpenedProbe, Ping, ProbeOpener, ProbeSealer
 
 MAX_PAIRS = 48
@@ -35,12 +36,9 @@ GATE_S = 1.0  # how long the peer is awaited before pings go out all the same
 ROUND_GATE_S = 4.0  # the same in later rounds: after our address changed the relay must be reached anew
 ROUND_EVERY_S = 55.0  # 13 s of pings, and longer than the 30 s in which Linux forgets a stranger's packet
 STALE_S = 10.0  # the shortest time after which NATs are known to forget a quiet mapping
-BUSY_FOR_S = 2.0  # after the last data, the path in use is watched closely
-IDLE_AFTER_S = 60.0
 WATCH_BUSY_S = 0.2
 WATCH_QUIET_S = 5.0
 RECONSIDER_S = 1.0
-SILENCE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +84,10 @@ class PathAgent(Composite[PathKey]):
         self._peer_ready = False
         self._round = 0
         self._selection = Selection(now)
-        self._last_data = now
-        self._busy = False
-        self._in_use = True
-        self._is_verified = False
-        self._heard_at = now
+        self._usage = Usage(now)
         self._dirty = False
         self._reconsidered_at = now
-        self._timers.set("pace", now + BUSY_FOR_S, "path: still busy?")
-        self._timers.set("silence", now + SILENCE_S, "path: is the peer there?")
+        self._set_usage_timer(now)
         self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
 
     # --- what is known of the addresses
@@ -181,9 +174,8 @@ class PathAgent(Composite[PathKey]):
 
         Once after each use, or a relay that says so again and again would keep us awake.
         """
-        if not self._is_verified:
-            self._data_moved(now)
-            self._is_verified = True
+        if (before := self._usage.verified(now)) is not None:
+            self._used(before, now)
 
     # --- what arrives and what is sent
 
@@ -222,10 +214,10 @@ class PathAgent(Composite[PathKey]):
         if is_late and isinstance(probe.message, Ping):
             return "probe: late"
         if probe.is_first and not is_late:
-            self._heard_at = now
+            self._usage.heard(now)
         elif not is_known:
             return "probe: replayed"
-        if not is_known and not self._in_use:
+        if not is_known and self._usage.is_idle:
             # the peer's data will wake us if it means to use this address
             return "probe: from a new address while nothing is sent"
         return ""
@@ -243,10 +235,13 @@ class PathAgent(Composite[PathKey]):
     def data_sent(self, key: PathKey, datagrams: int, now: float) -> bool:
         """So many datagrams of data went out by this way; True when that woke the agent."""
         pair = self._pairs.get(key)
-        self._is_verified = False
         if pair is not None:
             pair.data_sent(datagrams)
-        return self._data_moved(now)
+        before = self._usage.used(now)
+        if before is None:
+            return False
+        self._used(before, now)
+        return True
 
     def ping(self, now: float) -> bool:
         """Ping the peer once on the path in use; False when there is none."""
@@ -255,7 +250,8 @@ class PathAgent(Composite[PathKey]):
             return False
         self._pairs[selected].ping(now)
         self._touch(selected)
-        self._data_moved(now)
+        if (before := self._usage.used(now)) is not None:
+            self._used(before, now)
         self._finish(now)
         return True
 
@@ -345,23 +341,23 @@ class PathAgent(Composite[PathKey]):
                 self._reflexive.remove(candidate)
                 return
 
-    def _data_moved(self, now: float) -> bool:
-        self._last_data = now
-        if self._busy:
-            return False
-        self._busy = True
-        if not self._in_use:
+    def _used(self, before: Level, now: float) -> None:
+        """The connection is busy, which it was not `before`."""
+        if before is Level.IDLE:
             self._wake(now)
-        self._timers.set("pace", now + BUSY_FOR_S, "path: still busy?")
+        self._set_usage_timer(now)
         self._watch(now)
         self._finish(now)
-        return True
+
+    def _set_usage_timer(self, now: float) -> None:
+        deadline = self._usage.deadline(now)
+        if deadline is None:
+            self._timers.cancel("usage")
+        else:
+            self._timers.set("usage", deadline, "path: still in use, and is the peer there?")
 
     def _wake(self, now: float) -> None:
         """Somebody uses the connection again: what was proven long ago must be proven anew."""
-        self._in_use = True
-        self._heard_at = now
-        self._timers.set("silence", now + SILENCE_S, "path: is the peer there?")
         for key, pair in self._pairs.items():
             if isinstance(key[1], UdpAddress) and now - (pair.answered_at or 0.0) > STALE_S:
                 pair.forget(f"nothing was sent on it for {now - (pair.answered_at or 0.0):.0f} s")
@@ -391,26 +387,22 @@ class PathAgent(Composite[PathKey]):
             pair.start(now)
 
     def _watch(self, now: float) -> None:
+        is_busy = self._usage.level is Level.BUSY
         for key, pair in self._pairs.items():
             carries = key == self._selection.selected
             interval = None
-            if self._in_use:
-                interval = WATCH_BUSY_S if self._busy and carries else WATCH_QUIET_S
-            pair.watch(interval, carries_data=carries and self._busy, now=now)
+            if not self._usage.is_idle:
+                interval = WATCH_BUSY_S if is_busy and carries else WATCH_QUIET_S
+            pair.watch(interval, carries_data=carries and is_busy, now=now)
             self._touch(key)
 
     def _timer_expired(self, name: str, now: float) -> None:
         if name == "gate":
             self.peer_ready(now)
-        elif name == "pace":
-            self._pace(now)
-        elif name == "round" and self._in_use:
+        elif name == "usage":
+            self._age(now)
+        elif name == "round" and not self._usage.is_idle:
             self._next_round(now)
-        elif name == "silence" and self._in_use:
-            if now >= self._heard_at + SILENCE_S:
-                self._events.append(PeerSilent())
-            else:
-                self._timers.set("silence", self._heard_at + SILENCE_S, "path: is the peer there?")
         self._dirty = True
 
     def _next_round(self, now: float) -> None:
@@ -419,17 +411,12 @@ class PathAgent(Composite[PathKey]):
         else:
             self._begin_round(self._round + 1, now)
 
-    def _pace(self, now: float) -> None:
-        if now < self._last_data + BUSY_FOR_S:
-            self._timers.set("pace", self._last_data + BUSY_FOR_S, "path: still busy?")
-            return
-        self._busy = False
-        if now >= self._last_data + IDLE_AFTER_S:
-            self._in_use = False
-            self._timers.cancel("silence")
-        else:
-            self._timers.set("pace", self._last_data + IDLE_AFTER_S, "path: idle?")
-        self._watch(now)
+    def _age(self, now: float) -> None:
+        if self._usage.age(now):
+            self._watch(now)
+        if self._usage.is_silent(now):
+            self._events.append(PeerSilent())
+        self._set_usage_timer(now)
 
     def handle_timeout(self, now: float) -> None:
         """Run what is due, then look again which path is best."""
