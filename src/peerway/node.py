@@ -138,7 +138,7 @@ class Node:
             async with asyncio.timeout(GIVE_BACK_S):
                 await self._given_back.wait()
         except TimeoutError:
-            logger.debug("port mapping: not given back in time")
+            logger.debug("portmap not given back in time")
 
     async def _free(self) -> None:
         if self._leases is not None:
@@ -374,7 +374,7 @@ class Node:
             logger.info("relay home url=%s reason=%r", event.url, event.reason)
             self._changed.wake()
         elif isinstance(event, PortMappingEvent):
-            logger.info("port mapping %s", event)
+            logger.info("portmap event=%s text=%r", type(event).__name__, str(event))
             if isinstance(event, PortMappingRenewed):
                 self._keep_leases(LeaseStore.renewed)
             self._changed.wake()
@@ -389,7 +389,7 @@ class Node:
         try:
             use(self._leases)
         except StateError as error:
-            logger.info("port mapping error=%s", error)
+            logger.info("portmap error=%r", str(error))
 
     def _relay_down(self, event: RelayDown) -> None:
         # said once, and then only to those who want to know all

@@ -3,6 +3,8 @@
 import asyncio
 import re
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,8 +12,10 @@ from peerway.core.portmap.report import Protocol
 from peerway.lab.building import build
 from peerway.lab.gateway_daemon import gateway_daemon, restart
 from peerway.lab.laboratory import Laboratory
+from peerway.lab.meeting import PROBING_S, Meeting
 from peerway.lab.orders import AwaitPorts, Closed, CloseNode, Opened, OpenNode, Ports, Serve, Served
-from peerway.lab.plan import Plan, home
+from peerway.lab.plan import Host, Line, Plan, Router, home, in_a_row
+from peerway.lab.service import Service
 from peerway.lab.topology import SERVER, SERVER_IPS
 
 pytestmark = pytest.mark.lab
@@ -296,3 +300,43 @@ def test_another_nat_beyond_the_router_is_known(found):
     assert ports.mapped == ""
     assert ports.nat_beyond is True
     assert "yet the Internet sees us at" in ports.reason
+
+
+# --- two homes of one carrier ----------------------------------------------------------------
+
+PLAIN = Service(
+    "plain",
+    (sys.executable, "gateway.py"),
+    files=(("gateway.py", Path(__file__).with_name("plain_gateway.py").read_text()),),
+)
+
+
+def one_carrier() -> Plan:
+    homes = (
+        in_a_row("left", ["eim-apdf"], [Host("left")], services=(PLAIN,)),
+        in_a_row("right", ["eim-apdf"], [Host("right")]),
+    )
+    carrier = Line("carrier", Router("carrier-router", "cgn-no-hairpin", homes))
+    return Plan(
+        "one-carrier", "Two homes of a carrier that turns nothing around; one of them maps.", (carrier,)
+    )
+
+
+def test_two_homes_of_one_carrier_meet_by_the_port_that_one_router_maps():
+    async def scenario():
+        topology = build(one_carrier())
+        async with Laboratory(topology) as lab:
+            meeting = Meeting(lab)
+            await meeting.serve()
+            caller, callee = await asyncio.gather(meeting.open("right"), meeting.open("left"))
+            ports = await lab.order("left", AwaitPorts(8.0), Ports)
+            met = await meeting.dial("right", caller, "left", callee)
+            ends = await meeting.paths(met, "direct", PROBING_S)
+            return topology.machines["left-router"].device("wan").ip(), ports, ends
+
+    wan, ports, ends = asyncio.run(scenario())
+    assert wan.startswith("100.6")
+    assert ports.mapped.startswith(f"NAT-PMP {wan}:")
+    assert ports.nat_beyond is True
+    assert [end.kind for end in ends] == ["direct", "direct"]
+    assert ends[0].remote == ports.mapped.removeprefix("NAT-PMP ")

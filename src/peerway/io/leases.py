@@ -59,7 +59,7 @@ class LeaseStore:
         for path in sorted(self._directory.glob(_PATTERN))[:MAX_FILES]:
             with contextlib.suppress(OSError):
                 file = path.open("rb")
-                if _lock(file) and path.exists():
+                if _lock(file) and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     self._taken.append((path, file))
                     found.extend(_read(file))
                 else:

@@ -37,7 +37,7 @@ SEARCHES_S = (0.0, 1.0, 3.0)  # UDA 1.1 1.3.2: more than once, UDP gets lost
 SEARCH_S = 5.0
 MAX_LOCATIONS = 4  # of one gateway
 MAX_WAITING = 16  # dialogues
-_END = f"search {len(SEARCHES_S)}"
+_END = "search over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +158,15 @@ class IgdClient(Composite[str]):
         self._searching = True
         self._trouble = ""
         self._locations.clear()
-        for number, offset in enumerate((*SEARCHES_S, SEARCH_S)):
+        for number, offset in enumerate(SEARCHES_S):
             self._timers.set(f"search {number}", now + offset, "port mapping: search UPnP gateways")
+        self._timers.set(_END, now + SEARCH_S, "port mapping: no UPnP gateway")
         self.handle_timeout(now)
 
     def _end_search(self) -> None:
         self._searching = False
-        for number in range(len(SEARCHES_S) + 1):
+        self._timers.cancel(_END)
+        for number in range(len(SEARCHES_S)):
             self._timers.cancel(f"search {number}")
 
     def _timer_expired(self, name: str, now: float) -> None:
