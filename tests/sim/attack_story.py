@@ -13,9 +13,10 @@ from peerway.core.quic.transport import TransportFactory
 from peerway.core.signal.door import Admission
 from peerway.core.ticket import Ticket
 from peerway.sim.attacker import Attacker, Strategy
-from peerway.sim.bad_peer import BadPeer, Manners
+from peerway.sim.bad_peer import BadPeer
 from peerway.sim.host import Host
 from peerway.sim.hostile_relay import HostileRelay, Mischief
+from peerway.sim.manners import Manners
 from peerway.sim.monitor import Monitor
 from peerway.sim.network import LinkQuality
 from peerway.sim.nodes import RELAY_PORT, SimNode, run_server

@@ -1,5 +1,6 @@
 """An admitted peer that misbehaves: others fare as if it did not, and nobody is harmed through us."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -7,21 +8,10 @@ from tests.sim.attack_story import Story
 
 from peerway.core.machine import UdpAddress
 from peerway.core.path.events import CandidateRefused, PathProven
-from peerway.sim.bad_peer import Manners, strewn
-
-VICTIM = "198.18.6.66"
-MANNERS = {
-    "behaves": Manners(),
-    "names hundreds of ports of one address": Manners(strewn([VICTIM], range(1, 400)), each_s=0.2),
-    "names hundreds of networks": Manners(strewn([f"198.18.{n}.6" for n in range(1, 200)], [53]), each_s=0.2),
-    "names two addresses in turn": Manners(strewn([VICTIM], [53, 54], 1), each_s=0.1),
-    "names a hundred at once": Manners(strewn([VICTIM], range(1, 400), 100), each_s=0.2),
-    "never answers": Manners(answers=False),
-    "speaks in others' names": Manners(
-        in_whose_name=(UdpAddress(VICTIM, 53), UdpAddress("198.18.7.7", 53)), forged_per_s=10.0
-    ),
-    "dials without end": Manners(dials_per_s=2.0),
-}
+from peerway.sim import Guest
+from peerway.sim.manners import MANNERS, VICTIM, Manners
+from peerway.sim.named import NAMED
+from peerway.sim.run import run
 
 
 @lru_cache(maxsize=1)
@@ -39,6 +29,18 @@ def test_a_bad_peer_changes_nothing_for_others(manners):
     assert outcome == in_peace()
     packets, _ = story.monitor.harm("right")
     assert packets < 500
+
+
+@pytest.mark.parametrize("manners", MANNERS)
+def test_a_guest_in_a_scenario_changes_nothing_for_the_two(manners):
+    scenario = NAMED["restart"].scenario
+    hosts = replace(scenario, guests=(Guest("left", manners), Guest("right", manners)))
+    alone, visited = run(scenario), run(hosts)
+    assert visited.violations == ()
+    assert (visited.outcome, visited.first_byte_s) == (alone.outcome, alone.first_byte_s)
+    assert visited.direct_s == pytest.approx(alone.direct_s, abs=0.1)
+    # who names too many is not listened to, nor probed
+    assert visited.probes_sent > alone.probes_sent or manners == "names a hundred at once"
 
 
 def of_bad_peer(manners, kind):

@@ -14,9 +14,9 @@ from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.path.events import LocalCandidates, PathKind, PathProven, PathSelected
 from peerway.core.path.pair import Pair
 from peerway.sim import limits, monitor
-from peerway.sim.bad_peer import Manners, strewn
 from peerway.sim.harm import Harm, HarmLimits
 from peerway.sim.limits import LIMITS, exceeded
+from peerway.sim.manners import Manners, strewn
 from peerway.sim.strategies import FALSE_MAPPING, POWERFUL
 
 NOWHERE = UdpAddress("198.51.200.66", 7)

@@ -6,6 +6,7 @@ from peerway.sim import (
     Bursts,
     Dial,
     Filtering,
+    Guest,
     HangUp,
     HostPlan,
     InterfacePlan,
@@ -70,6 +71,15 @@ def test_where_everything_fails_next_to_nothing_is_left():
 
 def test_where_nothing_fails_all_is_left():
     assert shrink(BIG, lambda scenario: False) == BIG
+
+
+def test_an_enemy_that_matters_is_the_only_one_that_is_kept():
+    guests = (Guest("left", "behaves"), Guest("right", "never answers"))
+    many = replace(BIG, attacks=("garbage", "reflections"), guests=guests)
+    found = shrink(many, lambda scenario: "reflections" in scenario.attacks)
+    assert found == replace(SMALLEST, attacks=("reflections",))
+    found = shrink(many, lambda scenario: guests[1] in scenario.guests)
+    assert found == replace(SMALLEST, guests=guests[1:])
 
 
 def test_one_action_that_matters_is_all_that_is_kept():

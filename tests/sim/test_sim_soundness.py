@@ -6,6 +6,7 @@ import pytest
 
 from peerway.sim import (
     Dial,
+    Guest,
     HostPlan,
     InterfacePlan,
     InternetPlan,
@@ -88,6 +89,17 @@ def test_a_plan_that_cannot_be_built_is_refused(plan, problem):
 )
 def test_an_action_on_what_is_not_there_is_refused(action, problem):
     assert problem_of(scenario(PLAN, Dial("left"), action)) == problem
+
+
+@pytest.mark.parametrize(
+    ("enemies", "problem"),
+    [
+        ({"attacks": ("shouting",)}, "nobody attacks by 'shouting'"),
+        ({"guests": (Guest("left", "bites"),)}, "no guest has the manners 'bites'"),
+    ],
+)
+def test_enemies_that_nobody_knows_are_refused(enemies, problem):
+    assert problem_of(replace(scenario(), **enemies)) == problem
 
 
 def test_whatever_is_drawn_is_sound():

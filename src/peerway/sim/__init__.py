@@ -19,6 +19,7 @@ from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RelayP
 from peerway.sim.scenario import (
     Action,
     Dial,
+    Guest,
     HangUp,
     Partition,
     Pause,
@@ -37,6 +38,7 @@ __all__ = [
     "Bursts",
     "Dial",
     "Filtering",
+    "Guest",
     "Hairpin",
     "HangUp",
     "HostPlan",

@@ -1,12 +1,11 @@
 """A peer who is admitted and then does as it likes within the protocol.
 
 It speaks signals, probes and the transport well enough to be taken for a peer, over a relay and
-from an address of its own. What it does beyond that is its `Manners`.
+from an address of its own. What it does beyond that is its `Manners` (`peerway.sim.manners`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peerway.core.demux import Kind, connection_id_of, split
@@ -45,28 +44,10 @@ from peerway.core.signal.message import parse
 from peerway.core.signal.session import PeerProven, SignalSession
 from peerway.core.ticket import Ticket
 from peerway.sim.host import Host
+from peerway.sim.manners import Manners
 from peerway.sim.world import World
 
 EXCHANGES_KEPT = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Manners:
-    """What a peer does that it should not.
-
-    `named`: the lists of candidates it names instead of its own, one after the other, each for
-    `each_s` seconds; with each change it calls for a round of probing. `answers`: whether it answers
-    pings. `in_whose_name`: addresses not its own in whose name it sends, `forged_per_s` times a
-    second, a ping and answers to pings that it did not get, and all of its signals as well.
-    `dials_per_s`: how often it begins anew, without ending anything.
-    """
-
-    named: tuple[tuple[UdpAddress, ...], ...] = ()
-    each_s: float = 1.0
-    answers: bool = True
-    in_whose_name: tuple[UdpAddress, ...] = ()
-    forged_per_s: float = 0.0
-    dials_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +200,7 @@ class BadPeerMachine(Composite[str]):
             if self._manners.answers:
                 pong = Pong(probe.message.token, 0, observed_address(remote))
                 self._say(exchange, pong, remote, now)
+            if self._manners.pings:
                 self._say(exchange, Ping(self._rng.randbytes(TOKEN_SIZE)), remote, now)
 
     def _say(self, exchange: _Exchange, message: Ping | Pong, remote: Address, now: float) -> None:
@@ -328,9 +310,3 @@ class BadPeer:
         if isinstance(event, Forged):
             self.forged += 1
             self._host.inject(event.source, event.destination, event.data)
-
-
-def strewn(ips: Sequence[str], ports: Sequence[int], length: int = 16) -> tuple[tuple[UdpAddress, ...], ...]:
-    """Lists of candidates, each of that `length`, that together name every port of every address."""
-    every = [UdpAddress(ip, port) for port in ports for ip in ips]
-    return tuple(tuple(every[start : start + length]) for start in range(0, len(every), length))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from peerway.core.identity import NodeId, SecretKey
 from peerway.core.link import LinkClosed, LinkEstablished
+from peerway.core.links import LinkEvent
 from peerway.core.machine import Event
 from peerway.core.quic.events import StreamReadable
 from peerway.core.quic.qh3_transport import Qh3Transport
@@ -58,17 +59,17 @@ class _End:
 class Conversation:
     """The nodes of both sides. `errors` holds what arrived and should not have; `closures` each end.
 
-    `listeners` are told what a side's node says.
+    `listeners` are told what a side's node says, but for what it has to do with guests.
 
     `quic`: connections stand on QUIC itself, whose bytes no seed decides, not on the simulator's transport.
-    `monitor` watches both nodes, which may meet each other and nobody else.
+    `monitor` watches both nodes, which may meet each other and whom they `admit`.
     """
 
     def __init__(self, internet: Internet, *, quic: bool = False, monitor: Monitor | None = None) -> None:
         self.internet = internet
         self._monitor = monitor
         self.world = internet.world
-        self._transports = Qh3Transport if quic else SimTransports(self.world.rng("transports"))
+        self.transports = Qh3Transport if quic else SimTransports(self.world.rng("transports"))
         self.errors: list[str] = []
         self.closures: list[tuple[float, Side, LinkClosed]] = []
         self.listeners: list[Callable[[Side, Event], None]] = []
@@ -77,6 +78,8 @@ class Conversation:
         self._ends_of_one: dict[tuple[SimNode, int, SimNode, int], bool] = {}
         self._relays = tuple(f"http://{relay.name}:{RELAY_PORT}" for relay in internet.plan.relays)
         self._keys = {side: self.world.rng(f"{side}/key").randbytes(32) for side in SIDES}
+        self._ids = {side: SecretKey(key).node_id for side, key in self._keys.items()}
+        self._may_meet = {side: [self._ids[other(side)]] for side in SIDES}
         self._ends: dict[Side, _End] = {}
         for side in SIDES:
             self.start(side)
@@ -91,17 +94,21 @@ class Conversation:
             name=f"{side} {self.world.count()}",
             key=self._keys[side],
             port=self.internet.plan.host(side).port,
-            on_link_event=lambda link, event: self._happened(side, link, event),
-            transports=self._transports,
+            on_link_event=lambda event: self._happened(side, event),
+            transports=self.transports,
         )
         node.listeners.append(lambda event, now: self._tell(side, event))
         self._ends[side] = _End(node)
         if self._monitor is not None:
-            self._monitor.watch(node, (self.node_id(other(side)),))
+            self._monitor.watch(node, self._may_meet[side])
+
+    def admit(self, side: Side, node_id: NodeId) -> None:
+        """Somebody else may connect with `side`; what they make of it is not looked at here."""
+        self._may_meet[side].append(node_id)
 
     def node_id(self, side: Side) -> NodeId:
         """Who the node of `side` is."""
-        return SecretKey(self._keys[side]).node_id
+        return self._ids[side]
 
     def restart(self, side: Side) -> None:
         """Kill the node of `side` and run it anew: it has the same key and remembers nothing."""
@@ -207,12 +214,19 @@ class Conversation:
     # --- what the nodes say
 
     def _tell(self, side: Side, event: Event) -> None:
-        for listener in self.listeners:
-            listener(side, event)
+        if not self._is_with_a_guest(side, event):
+            for listener in self.listeners:
+                listener(side, event)
 
-    def _happened(self, side: Side, link: int, event: Event) -> None:
-        end = self._ends[side]
-        if isinstance(event, StreamReadable):
+    def _is_with_a_guest(self, side: Side, event: Event) -> bool:
+        return isinstance(event, LinkEvent) and event.peer != self._ids[other(side)]
+
+    def _happened(self, side: Side, link_event: LinkEvent) -> None:
+        end, link, event = self._ends[side], link_event.link, link_event.event
+        if self._is_with_a_guest(side, link_event):
+            if isinstance(event, LinkClosed):
+                end.node.machine.release(link)
+        elif isinstance(event, StreamReadable):
             data = end.node.read(link, event.stream)
             self._arrived(side, end.incoming.setdefault((link, event.stream), _Incoming()), data)
         elif isinstance(event, LinkEstablished):

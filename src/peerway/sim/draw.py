@@ -14,6 +14,7 @@ from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
 from peerway.sim.hostile_relay import Mischief
 from peerway.sim.link import Bursts, LinkQuality
+from peerway.sim.manners import MANNERS
 from peerway.sim.plan import (
     CARRIER_NETWORK,
     CORE,
@@ -28,6 +29,7 @@ from peerway.sim.scenario import (
     SIDES,
     Action,
     Dial,
+    Guest,
     HangUp,
     Partition,
     Pause,
@@ -55,7 +57,10 @@ def draw(seed: int) -> Scenario:
     attacks: tuple[str, ...] = ()
     if rng.random() < 0.1:
         attacks = tuple(strategy.name for strategy in rng.sample(HARMLESS, rng.randint(1, 3)))
-    return Scenario(seed, plan, tuple(actions), attacks)
+    guests: tuple[Guest, ...] = ()
+    if rng.random() < 0.06:
+        guests = (Guest(rng.choice(SIDES), rng.choice(tuple(MANNERS))),)
+    return Scenario(seed, plan, tuple(actions), attacks, guests)
 
 
 # --- the internet

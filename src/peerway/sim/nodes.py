@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from peerway.core.identity import SecretKey
+from peerway.core.identity import NodeId, SecretKey
 from peerway.core.link import LinkClosed, LinkEstablished
 from peerway.core.links import DialMoved, LinkEvent, Result
 from peerway.core.machine import Event
@@ -30,8 +30,8 @@ class SimNode:
 
     `established`, `closed` and `paths` are by link number; a dial that moved is followed.
     `listeners` are told of every event of the machine.
-    `key` (32 bytes) and `port` are left to chance where not given. `on_link_event(link, event)`
-    sees what happens to links.
+    `key` (32 bytes) and `port` are left to chance where not given. `on_link_event` sees what happens
+    to links.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SimNode:
         name: str = "",
         key: bytes = b"",
         port: int = 0,
-        on_link_event: Callable[[int, Event], None] | None = None,
+        on_link_event: Callable[[LinkEvent], None] | None = None,
         transports: TransportFactory = Qh3Transport,
     ) -> None:
         rng = world.rng(f"{name or host.name}/node")
@@ -139,7 +139,7 @@ class SimNode:
         elif isinstance(inner, PathSelected):
             self.paths.setdefault(event.link, []).append(inner)
         if self._on_link_event is not None:
-            self._on_link_event(event.link, inner)
+            self._on_link_event(event)
 
     def kill(self) -> None:
         """End the program as if by a signal that it does not hear of: nobody is told."""
@@ -150,11 +150,12 @@ class SimNode:
         found = self.machine._links._table[link]  # to look is not to call: nothing may follow from it
         return found.secret, found.peer_secret
 
-    def leftovers(self) -> str:
-        """What a node without connections should not have: links, or a timer that is not a relay's."""
-        deadline = self.machine.poll_deadline()
-        if count := self.machine.connection_count:
+    def leftovers(self, peer: NodeId) -> str:
+        """What a node that is not connected with `peer` should not have: links with it, or, when it has no
+        other link either, a timer that is not a relay's."""
+        if count := sum(link.peer == peer for _, link in self.machine._links._table):
             return f"{count} connections"
+        deadline = None if self.machine.connection_count else self.machine.poll_deadline()
         return deadline.reason if deadline and not deadline.reason.startswith("relay") else ""
 
     def story(self, link: int) -> list[str]:

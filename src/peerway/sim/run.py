@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from peerway.sim.attacker import Attacker
+from peerway.sim.bad_peer import BadPeer
 from peerway.sim.conversation import Conversation
 from peerway.sim.internet import Internet
+from peerway.sim.manners import MANNERS
 from peerway.sim.monitor import Monitor
 from peerway.sim.outlook import Outlook, outlook, relayed
 from peerway.sim.scenario import (
@@ -51,6 +53,7 @@ IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
 NOTE_SIZE = 2_000
 BY_LUCK = "direct by luck"
 ATTACKS_PER_S = 10.0
+GUESTS_STAY_S = 60.0  # and vanish without a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +112,10 @@ class Run:
         self.internet = Internet(scenario.plan, scenario.seed, is_traced)
         self.world = self.internet.world
         self.world.trace.has_contents = not quic
-        self.monitor: Monitor | None = None
-        if scenario.is_hostile:
-            self.monitor = Monitor(self.world, tuple(self.internet.relays))
+        self.monitor = Monitor(self.world, tuple(self.internet.relays))
         self.talk = Conversation(self.internet, quic=quic, monitor=self.monitor)
         self._let_attack()
+        self._let_in()
         self.violations: list[Violation] = []
         self.notes: list[str] = []
         self.on_action: Callable[[Action], None] = lambda action: None
@@ -139,6 +141,14 @@ class Run:
                 per_s=ATTACKS_PER_S,
                 watches=Moment.ARRIVED,
             )
+
+    def _let_in(self) -> None:
+        for number, guest in enumerate(self.scenario.guests, 1):
+            host, ticket = self.internet.stranger(f"guest{number}"), self.talk.ticket(guest.of)
+            found = BadPeer(self.world, host, ticket, MANNERS[guest.manners], self.talk.transports)
+            self.talk.admit(guest.of, found.machine.key.node_id)
+            self.monitor.know(found.machine.key.node_id, host.name)
+            self.world.after(GUESTS_STAY_S, host.stop, found.driver)
 
     def to_the_end(self) -> Verdict:
         """All of it."""
@@ -174,11 +184,10 @@ class Run:
         )
 
     def _look(self) -> None:
-        """Nobody who means harm has changed anything."""
-        if self.monitor is not None:
-            self.monitor.look()
-            if self.monitor.violations:
-                self._fail(self.monitor.violations[0].split(" ", 1)[1])
+        """Nothing happened that never may, whoever means harm."""
+        self.monitor.look()
+        if self.monitor.violations:
+            self._fail(self.monitor.violations[0].split(" ", 1)[1])
 
     def _record(self, what: str) -> None:
         self.violations.append(Violation(self.world.now, what))
@@ -246,8 +255,11 @@ class Run:
             self._fail(f"{other(by)} did not hear within {CLOSED_WITHIN_S:.0f} s that {by} hung up")
         self.world.run_for(FORGOTTEN_AFTER_S)
         for side in SIDES:
-            if not self.talk.is_open(side) and (left := self.talk.node(side).leftovers()):
+            if not self.talk.is_open(side) and (left := self._leftovers(side)):
                 self._fail(f"{side} has not forgotten a connection that is over: {left}")
+
+    def _leftovers(self, side: Side) -> str:
+        return self.talk.node(side).leftovers(self.talk.node_id(other(side)))
 
     def _pause(self, seconds: float) -> None:
         # a relay's false word is looked into, and a lost packet that somebody sends again is answered

@@ -99,19 +99,33 @@ Action = Dial | HangUp | Transfer | Pause | Restart | Sleep | Unplug | Roam | Re
 
 
 @dataclass(frozen=True, slots=True)
+class Guest:
+    """A third node, at the core, that one side admits, and that has the `manners` of that name.
+
+    `peerway.sim.manners.MANNERS` has them.
+    """
+
+    of: Side
+    manners: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """`plan` has hosts called "left" and "right"; both know all of `plan.relays`, and each other.
 
     `seed` is for everything that is left to chance while it runs. `attacks` are names of
-    strategies (`peerway.sim.strategies.HARMLESS`) by which somebody at the core attacks all along.
+    strategies (`peerway.sim.strategies.HARMLESS`) by which somebody at the core attacks all along,
+    and `guests` dial one of the two before anything else happens, and vanish after a minute.
     """
 
     seed: int
     plan: InternetPlan
     actions: tuple[Action, ...]
     attacks: tuple[str, ...] = ()
+    guests: tuple[Guest, ...] = ()
 
     @property
     def is_hostile(self) -> bool:
         """Whether somebody means harm."""
-        return bool(self.attacks) or any(relay.mischief is not None for relay in self.plan.relays)
+        lies = any(relay.mischief is not None for relay in self.plan.relays)
+        return bool(self.attacks or self.guests) or lies

@@ -16,7 +16,7 @@ from typing import cast
 
 from peerway.sim.plan import InternetPlan, RouterPlan
 from peerway.sim.run import Verdict
-from peerway.sim.scenario import Action, Scenario
+from peerway.sim.scenario import Action, Guest, Scenario
 from peerway.sim.soundness import names_of, problem_of
 from peerway.sim.written import default_of
 
@@ -79,6 +79,10 @@ def simpler(scenario: Scenario) -> Iterator[Scenario]:
     """Scenarios a step simpler, the bold steps first. Some cannot be run."""
     for actions in _shorter(scenario.actions):
         yield replace(scenario, actions=cast("tuple[Action, ...]", actions))
+    for attacks in _shorter(scenario.attacks):
+        yield replace(scenario, attacks=cast("tuple[str, ...]", attacks))
+    for guests in _shorter(scenario.guests):
+        yield replace(scenario, guests=cast("tuple[Guest, ...]", guests))
     for router in scenario.plan.routers:
         yield from _without_router(scenario, router)
     for plan in _simpler(scenario.plan):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
+from peerway.sim.manners import MANNERS
 from peerway.sim.plan import CORE, HostPlan, InternetPlan, RelayPlan, RouterPlan
 from peerway.sim.scenario import SIDES, Action, Scenario
 from peerway.sim.strategies import HARMLESS
@@ -43,6 +44,9 @@ def _problems(scenario: Scenario) -> Iterator[str]:
     for attack in scenario.attacks:
         if all(strategy.name != attack for strategy in HARMLESS):
             yield f"nobody attacks by {attack!r}"
+    for guest in scenario.guests:
+        if guest.manners not in MANNERS:
+            yield f"no guest has the manners {guest.manners!r}"
 
 
 def names_of(plan: InternetPlan) -> list[str]:
