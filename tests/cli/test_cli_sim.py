@@ -10,7 +10,7 @@ import pytest
 
 import peerway.sim
 from peerway.cli.app import run
-from peerway.cli.sim import record_of
+from peerway.cli.simulated import record_of
 from peerway.sim.campaign import SeedResult
 from peerway.sim.named import NAMED
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -12,7 +11,9 @@ import click
 from peerway.cli.app import manner_options, with_output
 from peerway.cli.errors import CommandError, Exit, UsageError
 from peerway.cli.output import Output
-from peerway.lab.record import RunRecord
+from peerway.cli.population import PAIR_PREFIX
+from peerway.cli.population import command as population
+from peerway.cli.simulated import milliseconds, record_of, with_progress
 from peerway.lab.summary import spread
 from peerway.sim.campaign import (
     SEED_LIMIT_S,
@@ -27,12 +28,13 @@ from peerway.sim.campaign import (
 from peerway.sim.diagram import sequence_diagram
 from peerway.sim.draw import draw
 from peerway.sim.named import NAMED
+from peerway.sim.population import draw_pair
 from peerway.sim.scenario import Scenario
 from peerway.sim.written import written
 
-PROGRESS_S = 5.0
 KINDS_SHRUNK = 8  # one failure each of so many kinds is made small
 STDOUT = "-"
+DRAWS: dict[str, Callable[[int], Scenario]] = {"": draw, PAIR_PREFIX: lambda seed: draw_pair(seed).scenario}
 
 quic_option = click.option("--quic", is_flag=True, help="on QUIC itself, whose bytes no seed decides: slower")
 diagram_option = click.option(
@@ -46,7 +48,10 @@ diagram_option = click.option(
 @click.group("sim", context_settings={"help_option_names": ["-h", "--help"]})
 @manner_options
 def command() -> None:
-    """The simulated internet: run many seeds, replay one, list scenarios."""
+    """The simulated internet: run many seeds, replay one, list scenarios, and draw pairs of strangers."""
+
+
+command.add_command(population)
 
 
 @command.command("list")
@@ -90,7 +95,8 @@ def run_campaign(
     results = run_seeds(range(start, start + seeds), jobs=jobs or 0, quic=quic, limit_s=limit)
     try:
         with closing(results):
-            for result in _with_progress(output, results, tally, seeds):
+            for result in with_progress(output, results, seeds, "seeds", lambda: _standing(tally)):
+                tally.add(result)
                 output.json_line(record_of(result).to_json())
                 if result.failure:
                     output.result(f"seed {result.seed}: {result.failure}")
@@ -107,7 +113,7 @@ def run_campaign(
 
 
 @command.command("replay")
-@click.argument("seed", metavar="SEED|NAME")
+@click.argument("seed", metavar="SEED|NAME|pair:SEED")
 @click.option("--shrink", is_flag=True, help="when it fails, make it small first")
 @click.option(
     "--trace",
@@ -121,7 +127,7 @@ def run_campaign(
 def replay(
     output: Output, seed: str, shrink: bool, trace: str | None, diagram: str | None, quic: bool
 ) -> Exit:
-    """Run the scenario of a seed, or one with a name, and tell how it went."""
+    """Run the scenario of a seed, one with a name, or a pair of the population, and tell how it went."""
     scenario = _scenario(seed)
     if shrink and (small := shrink_scenario(scenario, quic)) is not None:
         output.notice(f"made small in {small.runs} runs")
@@ -140,62 +146,23 @@ def replay(
     return Exit.FAILED if result.failure else Exit.OK
 
 
-def record_of(result: SeedResult) -> RunRecord:
-    """The record of a run, as the lab makes it; times are virtual."""
-    verdict, reason = result.verdict, result.failure
-    if verdict is None:
-        return RunRecord(
-            "sim", result.left, result.right, "failed", "", None, None, 0, False, result.seed, 0, reason
-        )
-    return RunRecord(
-        source="sim",
-        left=result.left,
-        right=result.right,
-        outcome="failed" if reason else verdict.outcome,
-        expected=verdict.expected,
-        first_byte_ms=_milliseconds(verdict.first_byte_s),
-        direct_ms=_milliseconds(verdict.direct_s),
-        probes_sent=verdict.probes_sent,
-        bytes_ok=verdict.bytes_ok,
-        seed=result.seed,
-        reason=reason,
-    )
-
-
 def _scenario(name: str) -> Scenario:
     if name in NAMED:
         return NAMED[name].scenario
-    if name.isascii() and name.isdigit():
-        return draw(int(name))
+    for prefix, drawn in DRAWS.items():
+        seed = name.removeprefix(prefix)
+        if seed.isascii() and seed.isdigit():
+            return drawn(int(seed))
     message = f"{name} is neither a seed nor the name of a scenario"
     raise UsageError(message, "peerway sim list names them all")
 
 
-def _with_progress(
-    output: Output, results: Iterable[SeedResult], tally: Tally, seeds: int
-) -> Iterator[SeedResult]:
-    began = told = time.monotonic()
-    for result in results:
-        tally.add(result)
-        yield result
-        now = time.monotonic()
-        if now - told >= PROGRESS_S:
-            told = now
-            output.notice(_progress_line(tally, seeds, now - began))
-    spent = time.monotonic() - began
-    output.notice(f"{tally.seeds} seeds in {spent:.1f} s, {tally.seeds / spent:.1f}/s")
-
-
-def _progress_line(tally: Tally, seeds: int, spent_s: float) -> str:
-    rate = tally.seeds / spent_s
+def _standing(tally: Tally) -> str:
     outcomes = dict.fromkeys(("direct", "relay", "failed"), 0)
     for (_, outcome), count in tally.outcomes.items():
         outcomes[outcome] += count
     shares = ", ".join(f"{100 * count / tally.seeds:.0f} % {outcome}" for outcome, count in outcomes.items())
-    return (
-        f"{tally.seeds} of {seeds} seeds, {rate:.1f}/s, {(seeds - tally.seeds) / rate:.0f} s to go: "
-        f"{tally.failed} failures; dials {shares}; {tally.by_luck} by luck"
-    )
+    return f"{tally.failed} failures; dials {shares}; {tally.by_luck} by luck"
 
 
 def _tell_tally(output: Output, tally: Tally) -> None:
@@ -239,15 +206,11 @@ def _told(result: SeedResult) -> str:
     lines = [
         f"left behind {result.left}, right behind {result.right}",
         f"expected {verdict.expected}, came out {verdict.outcome}",
-        f"first byte {_milliseconds(verdict.first_byte_s)} ms, direct {_milliseconds(verdict.direct_s)} ms, "
+        f"first byte {milliseconds(verdict.first_byte_s)} ms, direct {milliseconds(verdict.direct_s)} ms, "
         f"{verdict.probes_sent} probes, {verdict.virtual_s:.1f} virtual seconds, digest {verdict.digest}",
         *(f"FAILED: {violation}" for violation in verdict.violations),
     ]
     return "\n".join(lines)
-
-
-def _milliseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(1000 * seconds, 3)
 
 
 def _write(output: Output, what: str, file: str, text: str) -> None:
