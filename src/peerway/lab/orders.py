@@ -10,13 +10,10 @@ import asyncio
 import msgspec
 
 from peerway.core.machine import UdpAddress
-from peerway.core.netcheck.knowledge import Question
 from peerway.core.netcheck.record import record
 from peerway.core.netcheck.text import render
-from peerway.core.places import parse_stun_server
 from peerway.core.portmap.report import Standing
-from peerway.core.relay.url import RelayUrl
-from peerway.io import clock, netcheck
+from peerway.io import clock
 from peerway.lab.bench import Bench
 from peerway.lab.seat import Seat
 from peerway.node import Node
@@ -247,7 +244,7 @@ class Checked(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True, tag="check"):
-    """Find out what this machine sits behind."""
+    """Have a node find out what this machine sits behind."""
 
     relays: tuple[str, ...]
     stun: tuple[str, ...] = ()
@@ -255,11 +252,10 @@ class Check(msgspec.Struct, frozen=True, tag="check"):
     slow: bool = False
 
     async def perform(self, bench: Bench) -> Checked:
-        relays = tuple(RelayUrl.parse(url) for url in self.relays)
-        stun = tuple(parse_stun_server(text) for text in self.stun)
-        began = clock.now()
-        report = await netcheck.check(Question(relays, stun, hairpin=self.hairpin, slow=self.slow))
-        return Checked(dict(record(report)), render(report), clock.now() - began)
+        async with Node(relays=self.relays, stun=self.stun) as node:
+            began = clock.now()
+            report = await node.netcheck(hairpin=self.hairpin, slow=self.slow)
+            return Checked(dict(record(report)), render(report), clock.now() - began)
 
 
 NodeOrder = (
