@@ -335,6 +335,20 @@ def test_headlines_leave_out_what_is_not_known():
     assert headlines(HOME_ROUTER)["mapping IPv4"].startswith("mapping IPv4: endpoint-independent (easy)")
 
 
+@pytest.mark.parametrize(
+    ("standing", "line"),
+    [
+        (Standing.UNKNOWN, "port mapping    unknown: 10.0.0.1 does not answer"),
+        (Standing.SILENT, "port mapping    none: 10.0.0.1 does not answer"),
+    ],
+)
+def test_a_gateway_that_says_nothing_is_not_said_to_have_nothing_before_its_time_is_up(standing, line):
+    gateway = GatewayReport("eth0", "10.0.0.1", (ProtocolReport(Protocol.PCP, standing),))
+    known = replace(HOME_ROUTER, gateways=(gateway,))
+    assert line in render(known).splitlines()
+    assert ("port mapping" in headlines(known)) is (standing is Standing.SILENT)
+
+
 # --- JSON
 
 

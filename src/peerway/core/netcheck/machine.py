@@ -39,7 +39,7 @@ from peerway.core.portmap.report import GatewayReport
 from peerway.core.relay.url import RelayUrl
 from peerway.core.stun.client import Detour, MappingLearned, QueryFailed, Schedule, StunClient
 
-GATEWAYS_S = 2.5  # how long a gateway may take to say whether it maps ports
+GATEWAYS_S = 2.0  # how long a gateway may take to say whether it maps ports
 GATEWAYS_EVERY_S = 0.1
 LIMIT_S = 5.0  # a check with nothing slow in it ends by then; to close what is open may take one more
 SCHEDULE = Schedule((0.0, 0.2, 0.45, 0.75, 1.1), 1.8)

@@ -114,8 +114,12 @@ def _lives(report: Report) -> str:
 def _gateways(report: Report) -> Iterator[tuple[str, str]]:
     for gateway in report.gateways:
         spoken = [p.protocol.value for p in gateway.protocols if p.standing is Standing.SPEAKS]
+        undecided = any(protocol.standing is Standing.UNKNOWN for protocol in gateway.protocols)
         outside = f", its outside address is {gateway.external_ip}" if gateway.external_ip else ""
-        yield "port mapping", f"{gateway.gateway}: {', '.join(spoken) or 'none'}{outside}{_mapped(gateway)}"
+        if spoken:
+            yield "port mapping", f"{gateway.gateway}: {', '.join(spoken)}{outside}{_mapped(gateway)}"
+        else:
+            yield "port mapping", f"{'unknown' if undecided else 'none'}: {gateway.gateway} does not answer"
 
 
 def _mapped(gateway: GatewayReport) -> str:
