@@ -6,7 +6,16 @@ from peerway.core.budget import ProbeBudget
 from peerway.core.identity import SecretKey
 from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.events import PathDoubted, PathKind, PathLost, PathProven, PathRecovered
-from peerway.core.path.pair import OPENER_TTL, Pair, PairState, RoundTrip, misses_for_doubt, probe_delay
+from peerway.core.path.pair import (
+    OPENER_TTL,
+    Pair,
+    PairState,
+    RoundTrip,
+    first_of_turns,
+    misses_for_doubt,
+    opener_ttls,
+    probe_delay,
+)
 from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
 
 A = SecretKey(b"\x01" * 32)
@@ -76,6 +85,21 @@ def test_the_first_ping_dies_before_it_reaches_the_peer():
     assert bench.ttls == [OPENER_TTL]
     assert bench.pair.state is PairState.CLOSED
     assert bench.pair.poll_deadline() is None
+
+
+@pytest.mark.parametrize(
+    ("round_number", "ttls"), [(0, [2]), (1, [2, 3]), (2, [2, 3, 4]), (3, [2]), (4, [2, 3])]
+)
+def test_later_rounds_open_routers_further_out_too(round_number, ttls):
+    bench = Bench()
+    bench.pair.open(0.0, round_number)
+    bench.sent()
+    assert bench.ttls == ttls
+
+
+def test_a_fresh_start_begins_with_the_router_next_to_us():
+    assert [first_of_turns(number) for number in range(7)] == [3, 3, 3, 6, 6, 6, 9]
+    assert list(opener_ttls(first_of_turns(1))) == [2]
 
 
 def test_no_opener_is_needed_on_the_lan_or_over_a_relay():

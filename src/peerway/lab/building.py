@@ -201,7 +201,8 @@ def _between_cores(index: int) -> tuple[Network, ...]:
 
 def _junk(index: int) -> Device:
     addresses = (f"172.{17 + index}.0.1/16", f"fd00:0:{index:x}::1/64")
-    return Device(f"br-junk{index}", addresses, bridge=True)
+    # A name that no list of virtual interfaces knows.
+    return Device(f"cluster{index}", addresses, bridge=True)
 
 
 def _addresses(networks: Sequence[Network], number: int) -> tuple[str, ...]:

@@ -20,9 +20,10 @@ def pair(left: str, right: str) -> Topology:
     """
     expected(left, right)
     one, other = PLACES[left], PLACES[right]
+    hosts = (Host("left"), Host("right"))
     if one.shared:
-        return build(Plan(one.name, one.explanation, (_shared_line("home", one, "left", "right"),)))
-    lines = (_line("left", one), _line("right", other))
+        return build(Plan(one.name, one.explanation, (_shared_line("home", one, *hosts),)))
+    lines = (_line("left", one, hosts[0]), _line("right", other, hosts[1]))
     return build(Plan(f"{left}x{right}", f"Two hosts, one behind {left}, one behind {right}.", lines))
 
 
@@ -30,11 +31,11 @@ def gallery(places: Sequence[str], copies: int = 1) -> Topology:
     """One host at each place, `copies` times: `eim-apdf-1`, `eim-apdf-2`, …; of a shared place only once."""
     lines: list[Line] = []
     for place in (PLACES[name] for name in places):
-        names = [f"{place.name}-{copy}" for copy in range(1, copies + 1)]
+        hosts = [Host(f"{place.name}-{copy}") for copy in range(1, copies + 1)]
         if place.shared:
-            lines.append(_shared_line(place.name, place, *names))
+            lines.append(_shared_line(place.name, place, *hosts))
         else:
-            lines += [_line(name, place) for name in names]
+            lines += [_line(host.name, place, host) for host in hosts]
     return build(Plan("gallery", "A host at every place.", tuple(lines)))
 
 
@@ -54,13 +55,20 @@ def hub_and_spoke(spokes: Sequence[str] = ("eim-apdf", "edm", "firewall")) -> To
 
 def junk_interfaces(place: str = "eim-apdf") -> Topology:
     """A pair whose hosts both carry a dozen bridges with the same useless addresses."""
-    kinds, families = PLACES[place].routers, PLACES[place].families
-    lines = tuple(
-        home(side, kinds, Host(side, JUNK_BRIDGES), families=families) for side in ("left", "right")
+    there, hosts = PLACES[place], (Host("left", JUNK_BRIDGES), Host("right", JUNK_BRIDGES))
+    lines = (
+        (_shared_line("home", there, *hosts),)
+        if there.shared
+        else tuple(_line(host.name, there, host) for host in hosts)
     )
-    return build(
-        Plan("junk-interfaces", "A dozen container bridges on both hosts, with the same addresses.", lines)
-    )
+    explanation = "A dozen container bridges on both hosts, with the same addresses."
+    return build(Plan("junk-interfaces", explanation, lines))
+
+
+def poisoned_in_a_row() -> Topology:
+    """Two routers in a row on both sides, whose INPUT chains are open."""
+    lines = tuple(home(side, ["poisoned"] * 2, side) for side in ("left", "right"))
+    return build(Plan("poisoned-second-nat", "Two routers in a row that early probes spoil.", lines))
 
 
 def two_interfaces(first: str = "eim-apdf", second: str = "eim-apdf", right: str = "eim-apdf") -> Topology:
@@ -75,13 +83,13 @@ def same_numbers(kind: str = "eim-apdf") -> Topology:
     return build(Plan("same-numbers", "Two homes with the same private addresses.", lines))
 
 
-def _line(name: str, place: Place) -> Line:
+def _line(name: str, place: Place, host: Host) -> Line:
     services = (gateway_daemon(),) if place.maps_ports else ()
-    return home(name, place.routers, name, families=place.families, services=services)
+    return home(name, place.routers, host, families=place.families, services=services)
 
 
-def _shared_line(name: str, place: Place, *hosts: str) -> Line:
+def _shared_line(name: str, place: Place, *hosts: Host) -> Line:
     """A line whose outer routers all the hosts share; each has the inner ones to itself."""
     own = place.routers[place.shared :]
-    homes = [in_a_row(host, own, [Host(host)]) if own else Host(host) for host in hosts]
+    homes = [in_a_row(host.name, own, [host]) if own else host for host in hosts]
     return Line(name, in_a_row(name, place.routers[: place.shared], homes), place.families)

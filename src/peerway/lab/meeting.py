@@ -32,6 +32,7 @@ LOSSY_PROBING_S = 15.0  # where lines lose packets, so do probes
 SETTLING_S = 12.0  # of two direct paths, the one not in use is measured every 5 s
 DIAL_PATIENCE_S = 30.0
 CLOSE_PATIENCE_S = 15.0
+POLL_S = 0.25
 COMPARED_BYTES = 16 * 1024  # sent each way in every run, and compared
 
 
@@ -89,7 +90,15 @@ class Meeting:
         """The path of the dialler and of the acceptor, as soon as both are of that kind and IP version."""
         ends = ((met.dialler, met.acceptor_id), (met.acceptor, met.dialler_id))
         one, other = await asyncio.gather(
-            *(self.lab.order(host, AwaitPath(peer, kind, patience_s, family), Way) for host, peer in ends)
+            *(
+                self.lab.order(
+                    host,
+                    AwaitPath(peer, kind, patience_s, family),
+                    Way,
+                    timeout_s=patience_s + DIAL_PATIENCE_S,
+                )
+                for host, peer in ends
+            )
         )
         return one, other
 
@@ -103,6 +112,17 @@ class Meeting:
     async def tell(self, met: Met) -> tuple[str, ...]:
         """What the dialler knows of its paths so far, a line each."""
         return (await self.lab.order(met.dialler, Tell(met.acceptor_id), Told)).lines
+
+    async def both_told(self, met: Met, words: str, patience_s: float) -> bool:
+        """Whether a line with these words is among what each of the two tells, before long."""
+        ends = ((met.dialler, met.acceptor_id), (met.acceptor, met.dialler_id))
+        until = asyncio.get_running_loop().time() + patience_s
+        while asyncio.get_running_loop().time() < until:
+            told = [(await self.lab.order(host, Tell(peer), Told)).lines for host, peer in ends]
+            if all(any(words in line for line in lines) for lines in told):
+                return True
+            await asyncio.sleep(POLL_S)
+        return False
 
     async def warm_up(self, left: str, right: str) -> None:
         """Meet once for nothing: the first meeting of an interpreter pays for imports and caches.

@@ -23,7 +23,7 @@ from peerway.core.path.events import (
     PathKind,
     PathLost,
 )
-from peerway.core.path.pair import Pair, PairState
+from peerway.core.path.pair import Pair, PairState, first_of_turns
 from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.path.usage import SILENCE_S, Level, Usage
@@ -166,7 +166,7 @@ class PathAgent(Composite[PathKey]):
             if key[0] is not None and sends_elsewhere(key[0], moved):
                 pair.forget("our address changed")
                 self._touch(key)
-        self._begin_round(self._round + 1, now)
+        self._begin_round(first_of_turns(self._round), now)
         self._finish(now)
 
     def verify(self, now: float) -> None:
@@ -362,7 +362,7 @@ class PathAgent(Composite[PathKey]):
             if isinstance(key[1], UdpAddress) and now - (pair.answered_at or 0.0) > STALE_S:
                 pair.forget(f"nothing was sent on it for {now - (pair.answered_at or 0.0):.0f} s")
                 self._touch(key)
-        self._begin_round(self._round + 1, now)
+        self._begin_round(first_of_turns(self._round), now)
 
     def _begin_round(self, number: int, now: float) -> None:
         """Probe all that is not proven as in the beginning: openers first, and pings once the peer
@@ -382,7 +382,7 @@ class PathAgent(Composite[PathKey]):
         self._events.append(RoundBegun(number))
 
     def _start_or_open(self, pair: Pair, now: float) -> None:
-        pair.open(now)
+        pair.open(now, self._round)
         if self._peer_ready or pair.kind is PathKind.LAN:
             pair.start(now)
 

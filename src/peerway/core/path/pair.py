@@ -42,6 +42,7 @@ from peerway.core.probe.message import (
 )
 
 OPENER_TTL = 2  # past our own router, short of theirs
+OPENER_REACHES = 3  # rounds, each of which opens one router more
 BUDGET_RETRY_S = 0.1
 PATIENCE_FLOOR_S = 0.1
 PATIENCE_UNKNOWN_S = 1.0
@@ -85,6 +86,20 @@ def probe_delay(sent: int) -> float | None:
             return delay
         sent -= times
     return None
+
+
+def opener_ttls(round_number: int) -> range:
+    """How far the first pings of a round of probing get.
+
+    A second NAT of ours, further out, is opened by one that would already reach the router of a peer
+    who lives next door. Neither is known to us, so rounds take turns, the likelier first.
+    """
+    return range(OPENER_TTL, OPENER_TTL + 1 + round_number % OPENER_REACHES)
+
+
+def first_of_turns(round_number: int) -> int:
+    """The number of the next round that begins with the likelier of the two."""
+    return (round_number // OPENER_REACHES + 1) * OPENER_REACHES
 
 
 class RoundTrip:
@@ -171,14 +186,13 @@ class Pair(Leaf):
 
     # --- what the agent asks for
 
-    def open(self, now: float) -> None:
-        """Send the first ping so that it dies on the way: only our own NAT shall see it."""
-        if (
-            self.state is PairState.CLOSED
-            and self.kind is PathKind.DIRECT
-            and self._budget.allows(self.remote, now)
-        ):
-            self._transmit(0, now, ttl=OPENER_TTL)
+    def open(self, now: float, round_number: int = 0) -> None:
+        """Send the first ping so that it dies on the way: only NATs of our own shall see it."""
+        if self.state is not PairState.CLOSED or self.kind is not PathKind.DIRECT:
+            return
+        for ttl in opener_ttls(round_number):
+            if self._budget.allows(self.remote, now):
+                self._transmit(0, now, ttl=ttl)
 
     def start(self, now: float) -> None:
         """Begin to probe, or begin the schedule again."""
