@@ -36,10 +36,18 @@ VIOLATIONS_KEPT = 1000
 
 
 class Monitor:
-    """See the module's text. `stun_hosts` are the names of the hosts whose STUN servers are honest."""
+    """See the module's text. `stun_hosts` are the names of the hosts whose STUN servers are honest.
+
+    `looks_only`: packets and events go by unseen, which saves time, and only the limits are checked.
+    """
 
     def __init__(
-        self, world: World, stun_hosts: Collection[str] = ("server",), limits: HarmLimits | None = None
+        self,
+        world: World,
+        stun_hosts: Collection[str] = ("server",),
+        limits: HarmLimits | None = None,
+        *,
+        looks_only: bool = False,
     ) -> None:
         self.violations: list[str] = []
         self._world = world
@@ -52,14 +60,17 @@ class Monitor:
         self._harm: dict[str, Harm] = {}
         self._told: dict[UdpAddress, None] = {}
         self._looked_at = world.now
-        world.taps.append(self._sighted)
+        self._looks_only = looks_only
+        if not looks_only:
+            world.taps.append(self._sighted)
 
     def watch(self, node: SimNode, may_meet: Collection[NodeId]) -> None:
         """Watch a node that dials or admits those in `may_meet`, and nobody else; it may still grow."""
         self._watched.append((node, may_meet))
         self.know(node.machine.key.node_id, node.host.name)
         self._harm.setdefault(node.host.name, Harm(self._limits))
-        node.listeners.append(lambda event, now: self._happened(node, event))
+        if not self._looks_only:
+            node.listeners.append(lambda event, now: self._happened(node, event))
 
     def know(self, node_id: NodeId, host: str, relay_keys: Collection[bytes] = ()) -> None:
         """The node runs on `host`, and shows relays the key that follows from its own or `relay_keys`."""

@@ -91,9 +91,11 @@ class Verdict:
     digest: str = ""
 
 
-def run(scenario: Scenario, *, quic: bool = False, is_traced: bool = False) -> Verdict:
-    """Run it to its end or to the first violation; `quic`: see `Conversation`."""
-    return Run(scenario, quic=quic, is_traced=is_traced).to_the_end()
+def run(
+    scenario: Scenario, *, quic: bool = False, is_traced: bool = False, is_watched: bool = True
+) -> Verdict:
+    """Run it to its end or to the first violation; the options are those of `Run`."""
+    return Run(scenario, quic=quic, is_traced=is_traced, is_watched=is_watched).to_the_end()
 
 
 class _Stop(Exception):
@@ -103,16 +105,24 @@ class _Stop(Exception):
 class Run:
     """One run of one scenario, step by step; `UnsoundError` where it cannot be run.
 
-    `on_action` is told of each action as it begins.
+    `quic`: see `Conversation`. `is_watched`: the monitor sees each packet, which costs as much
+    again. `on_action` is told of each action as it begins.
     """
 
-    def __init__(self, scenario: Scenario, *, quic: bool = False, is_traced: bool = False) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        quic: bool = False,
+        is_traced: bool = False,
+        is_watched: bool = True,
+    ) -> None:
         check(scenario)
         self.scenario = scenario
         self.internet = Internet(scenario.plan, scenario.seed, is_traced)
         self.world = self.internet.world
         self.world.trace.has_contents = not quic
-        self.monitor = Monitor(self.world, tuple(self.internet.relays))
+        self.monitor = Monitor(self.world, tuple(self.internet.relays), looks_only=not is_watched)
         self.talk = Conversation(self.internet, quic=quic, monitor=self.monitor)
         self._let_attack()
         self._let_in()
@@ -123,7 +133,7 @@ class Run:
         self.direct_s: float | None = None
         self._dialled_at = 0.0
         self._outcome = "failed"
-        self._expected = outlook(scenario.plan, *SIDES)
+        self._expected = self._outlook()
         self._is_wanted = False
         self._may_end = False
         self._closures_seen = 0
@@ -228,7 +238,7 @@ class Run:
             return
         self._is_wanted = True
         if self.first_byte_s is None:
-            self._expected = outlook(self.internet.plan, *SIDES)
+            self._expected = self._outlook()
         self._connect(sides)
         self._settle()
 
@@ -321,11 +331,18 @@ class Run:
     def _are_direct(self) -> bool:
         return all(self.talk.is_direct(side) for side in SIDES)
 
+    def _outlook(self) -> Outlook:
+        """The oracle's word. Whoever sends in another's name can poison a router that takes it."""
+        plan = self.internet.plan
+        is_poisonable = any(router.nat4 is not None and router.nat4.input_open for router in plan.routers)
+        word = outlook(plan, *SIDES)
+        return "unsure" if word == "direct" and self.scenario.attacks and is_poisonable else word
+
     def _settle(self) -> None:
         """Data passes wherever it can, and the path is what the oracle says."""
         if not self._is_wanted:
             return
-        expected, by_relay = outlook(self.internet.plan, *SIDES), relayed(self.internet.plan, *SIDES)
+        expected, by_relay = self._outlook(), relayed(self.internet.plan, *SIDES)
         if not by_relay and not (expected == "direct" and self._are_direct):
             self._may_end = True  # they may find each other or not: nothing carries their signals
             return
