@@ -162,7 +162,8 @@ def _standing(tally: Tally) -> str:
     for (_, outcome), count in tally.outcomes.items():
         outcomes[outcome] += count
     shares = ", ".join(f"{100 * count / tally.seeds:.0f} % {outcome}" for outcome, count in outcomes.items())
-    return f"{tally.failed} failures; dials {shares}; {tally.by_luck} by luck"
+    cost = f"{1000 * tally.cpu_s / tally.seeds:.0f} ms of CPU each"
+    return f"{tally.failed} failures; dials {shares}; {tally.by_luck} by luck; {cost}"
 
 
 def _tell_tally(output: Output, tally: Tally) -> None:
