@@ -102,7 +102,7 @@ class Monitor:
         self._look_now_and_then()
         if not sighting.forged:
             self._seen_from.setdefault(sighting.origin, {})[sighting.source] = None
-        if sighting.origin in self._stun_hosts and not sighting.forged:
+        if sighting.node == sighting.origin in self._stun_hosts and not sighting.forged:
             self._note_mapping(sighting.data)
         harm = self._harm.get(sighting.node)
         if harm is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from peerway.core.machine import UdpAddress
 
@@ -16,12 +17,12 @@ class Moment(Enum):
     ARRIVED = "arrived"
 
 
-@dataclass(frozen=True, slots=True)
-class Sighting:
+class Sighting(NamedTuple):
     """A UDP packet seen at `node`, an end of `link`, as it is put there or comes out.
 
     `origin` is the host it truly comes from, whatever `source` says, and `forged` whether `source`
-    was false from the start: ground truth that no attacker may look at.
+    was false from the start: ground truth that no attacker may look at. A tuple, as it is made
+    twice for each packet on each link.
     """
 
     at: float

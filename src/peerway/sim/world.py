@@ -52,7 +52,8 @@ class World:
 
     def at(self, time: float, action: Callable[..., None], *arguments: object) -> None:
         """Call `action(*arguments)` when the clock reads `time`, or as soon as it can be if that is past."""
-        heapq.heappush(self._heap, (max(time, self.now), self.count(), action, arguments))
+        self._sequence += 1
+        heapq.heappush(self._heap, (time if time > self.now else self.now, self._sequence, action, arguments))
 
     def after(self, seconds: float, action: Callable[..., None], *arguments: object) -> None:
         """Call `action(*arguments)` in `seconds`; 0 is after all that is due now."""
@@ -70,8 +71,10 @@ class World:
 
     def run_until(self, time: float) -> None:
         """Let everything happen that is due up to and including `time`."""
-        while self._step(time):
-            pass
+        heap = self._heap
+        while heap and heap[0][0] <= time:
+            self.now, _, action, arguments = heapq.heappop(heap)
+            action(*arguments)
         self.now = max(self.now, time)
 
     def run_for(self, seconds: float) -> None:
@@ -80,18 +83,13 @@ class World:
 
     def run_while(self, condition: Callable[[], bool], limit_s: float) -> bool:
         """Run until `condition()` is false; whether it became so within `limit_s` seconds."""
-        end = self.now + limit_s
+        heap, end = self._heap, self.now + limit_s
         while condition():
-            if not self._step(end):
+            if not heap or heap[0][0] > end:
                 self.now = max(self.now, end)
                 return not condition()
-        return True
-
-    def _step(self, end: float) -> bool:
-        if not self._heap or self._heap[0][0] > end:
-            return False
-        self.now, _, action, arguments = heapq.heappop(self._heap)
-        action(*arguments)
+            self.now, _, action, arguments = heapq.heappop(heap)
+            action(*arguments)
         return True
 
     def trace_digest(self) -> str:
