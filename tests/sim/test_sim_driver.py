@@ -140,7 +140,7 @@ def test_answer_leaves_from_the_interface_on_the_destinations_network():
 def test_sockets_are_opened_and_closed_as_the_machine_asks():
     _, a, _ = two_scribes()
     a.call(lambda now: a.machine.ask(OpenSocket("", "0.0.0.0"), OpenSocket("eth0", "192.0.2.1")))
-    first, second = UdpAddress("0.0.0.0", 49152), UdpAddress("192.0.2.1", 49152)
+    first, second = UdpAddress("0.0.0.0", 49152), UdpAddress("192.0.2.1", 49153)
     assert a.machine.inputs[1:] == [("opened", "", first), ("opened", "eth0", second)]
     a.call(lambda now: a.machine.ask(CloseSocket(second)))
     a.call(lambda now: a.machine.send(B, local=second))

@@ -77,14 +77,15 @@ class Host:
         quality: LinkQuality = LAN_QUALITY,
         downward: LinkQuality | None = None,
         metric: int | None = 0,
+        gateway: str = "",
     ) -> Link:
         """A new interface with `addresses` ("10.0.0.2/24"), on a link to `router`.
 
         `quality` and `downward`: see `Link`. `metric` is that of the default route by it, None
-        for no such route.
+        for no such route; `gateway` is who may be asked there for a port.
         """
         link = Link(self.world, self, router, quality, downward)
-        for address in _parse(addresses, interface, metric):
+        for address in _parse(addresses, interface, metric, gateway):
             self._interfaces.add(Attachment(address, link))
             router.add_route(address.ip, link)
         self._tell_interfaces()
@@ -155,9 +156,13 @@ class Host:
     # --- UDP -----------------------------------------------------------------------
 
     def open_udp(self, port: int = 0, ip: str = "0.0.0.0") -> UdpAddress:
-        """A new socket, for the next machine that `run` is given; `port` 0 is any free one."""
+        """A new socket, for the next machine that `run` is given; `port` 0 is any free one.
+
+        A port that is bound at no address in particular is bound at each.
+        """
         ports = [port] if port else range(*EPHEMERAL_PORTS)
-        bound = next((a for p in ports if (a := UdpAddress(ip, p)) not in self._sockets), None)
+        taken = {bound.port for bound in self._sockets if _overlap(bound.ip, ip)}
+        bound = next((UdpAddress(ip, p) for p in ports if p not in taken), None)
         if bound is None:
             raise OSError(f"{self.name}: UDP port {port or 'any'} of {ip} is in use")
         self._sockets[bound] = _Socket(bound)
@@ -309,7 +314,16 @@ class Host:
         return self._listeners.get(port)
 
 
-def _parse(addresses: Iterable[str], interface: str, metric: int | None) -> Iterator[InterfaceAddress]:
+def _overlap(one: str, other: str) -> bool:
+    """Whether two sockets that are bound to these addresses would hear the same."""
+    same_family = (":" in one) is (":" in other)
+    return one == other or (same_family and (one in WILDCARDS or other in WILDCARDS))
+
+
+def _parse(
+    addresses: Iterable[str], interface: str, metric: int | None, gateway: str = ""
+) -> Iterator[InterfaceAddress]:
     for text in addresses:
         parsed = ipaddress.ip_interface(text)
-        yield InterfaceAddress(interface, str(parsed.ip), parsed.network.prefixlen, metric)
+        next_hop = gateway if parsed.version == 4 else ""
+        yield InterfaceAddress(interface, str(parsed.ip), parsed.network.prefixlen, metric, next_hop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from peerway.sim.gateway import offer_ports
 from peerway.sim.host import Host
 from peerway.sim.link import Link
 from peerway.sim.network import Router
@@ -56,7 +57,7 @@ class Internet:
 
     def _build_router(self, plan: RouterPlan) -> Router:
         outside = self._outside(plan) if plan.translates else ()
-        return Router(
+        router = Router(
             self.world,
             plan.name,
             self._router(plan.uplink),
@@ -66,6 +67,9 @@ class Internet:
             quality=plan.quality,
             downward=plan.downward,
         )
+        if plan.translates and plan.maps_ports:
+            offer_ports(self.world, router, _gateway(plan))
+        return router
 
     def _build_relay(self, plan: RelayPlan, number: int) -> None:
         name, families, rng = plan.name, plan.families, self.world.rng
@@ -100,8 +104,14 @@ class Internet:
         if 6 in plan.families:
             number = self._next(f"{plan.router} 6")
             addresses.append(f"2001:db8:{self._numbers[plan.router]:x}::{number:x}/64")
+        router = self.plan.router(plan.router) if plan.router != CORE else None
         host.attach(
-            self._router(plan.router), *addresses, interface=plan.name, quality=plan.quality, metric=metric
+            self._router(plan.router),
+            *addresses,
+            interface=plan.name,
+            quality=plan.quality,
+            metric=metric,
+            gateway=_gateway(router) if router is not None and router.maps_ports else "",
         )
 
     def _outside(self, plan: RouterPlan) -> tuple[str, ...]:
@@ -180,3 +190,8 @@ class Internet:
         """The router forgets every mapping; with `renumber` its outside addresses are new."""
         plan = self.plan.router(router)
         self.routers[router].reboot(self._outside(plan) if renumber and plan.translates else ())
+
+
+def _gateway(router: RouterPlan) -> str:
+    """The router's own address on its inside."""
+    return f"{router.inside}.1"

@@ -101,6 +101,15 @@ _ALL = (
         Scenario(1, TWO_SYMMETRIC, (Dial("left"), Transfer("left", 100_000))),
     ),
     NamedScenario(
+        "symmetric-with-ports",
+        "Two symmetric NATs, one of which gives ports on request.",
+        Scenario(
+            1,
+            TWO_SYMMETRIC.with_router(RouterPlan("right-home", nat4=SYMMETRIC, maps_ports=True)),
+            (Dial("left"), Transfer("left", 50_000), HangUp("left")),
+        ),
+    ),
+    NamedScenario(
         "symmetric-and-cone",
         "A symmetric NAT, and one that lets everybody in.",
         Scenario(

@@ -13,6 +13,9 @@ taken, it gets another port, however its mapping was, and so does what the host 
 RFC 4787 speaks of permits of an inside address, routers keep them for each mapping; we do
 as the routers, and it differs only where the mapping is not endpoint-independent.
 
+An inside endpoint may be *forwarded*: it has asked for an outside port of its own, which then is
+its only one, and open to everybody (RFC 6887 calls that an explicit mapping).
+
 **Poisoning.** Linux tracks what it lets into itself. With its INPUT chain open, a packet
 from outside that matches no session leaves one of the router's own. When the inside host then
 sends to that peer the tuple is taken, and it gets another, random port.
@@ -70,6 +73,35 @@ class Nat:
         self.outside_ips = _all(outside_ip) or self.outside_ips
         self._allocator = PortAllocator(behaviour, self.outside_ips, self._rng)
         self._table = SessionTable(behaviour.session_limit, behaviour.host_session_limit)
+        self._forwards: dict[UdpAddress, Mapped] = {}  # by inside endpoint, and by outside one
+        self._forwarded: dict[UdpAddress, Mapped] = {}
+
+    # --- ports that the inside asks for ----------------------------------------------
+
+    def forward(self, inside: UdpAddress, port: int, until: float, now: float) -> int:
+        """Tie `inside` to an outside port until then, both ways and for everybody; the port, 0 for none left.
+
+        It is `port`, or the next that is free; who has one keeps it.
+        """
+        known = self._forwards.get(inside)
+        if known is not None and known.dies > now:
+            known.dies = until
+            return known.outside.port
+        outside_ip = self._allocator.outside_ip(inside.ip)
+        for candidate in range(max(port, 1024), 65536):
+            outside = UdpAddress(outside_ip, candidate)
+            taken, door = self._forwarded.get(outside), self._table.doors.get(outside)
+            others = door is not None and door.is_in_use(now) and door.owner.inside != inside
+            if (taken is None or taken.dies <= now) and not others:
+                self._forwards[inside] = self._forwarded[outside] = Mapped(inside, outside, None, until)
+                return candidate
+        return 0
+
+    def unforward(self, inside: UdpAddress) -> None:
+        """What `inside` had asked for is as it was before."""
+        known = self._forwards.pop(inside, None)
+        if known is not None:
+            self._forwarded.pop(known.outside, None)
 
     # --- packets -------------------------------------------------------------------
 
@@ -164,6 +196,9 @@ class Nat:
     # --- mappings ------------------------------------------------------------------
 
     def _mapping_for(self, source: UdpAddress, destination: UdpAddress, now: float) -> Mapped | None:
+        forwarded = self._forwards.get(source)
+        if forwarded is not None and forwarded.dies > now:
+            return forwarded
         key = (source, self._dependent_on(destination))
         newest = self._table.mappings.get(key)
         known = newest.living(now) if newest is not None else None
@@ -185,6 +220,9 @@ class Nat:
     def _new_mapping(self, source: UdpAddress, destination: UdpAddress, now: float) -> Mapped | None:
         proposals = self._allocator.proposals(source, now) if self.behaviour.translates else (source,)
         for outside in proposals:
+            forwarded = self._forwarded.get(outside)
+            if forwarded is not None and forwarded.dies > now:
+                continue
             if self._table.is_taken(outside, destination, now):
                 continue
             door = self._table.doors.get(outside)
@@ -220,6 +258,9 @@ class Nat:
 
     def _unasked(self, source: UdpAddress, destination: UdpAddress, now: float) -> UdpAddress | Refusal:
         """A packet that belongs to no session."""
+        forwarded = self._forwarded.get(destination)
+        if forwarded is not None and forwarded.dies > now:
+            return self._let_in(forwarded, source, now)
         if self._has_doors:
             door = self._table.doors.get(destination)
             if door is not None and door.open_until.get(self._whom(source.ip), 0.0) > now:
@@ -242,6 +283,15 @@ class Nat:
             self._refresh(session, mapping, now)
             self._received(session, mapping, now)
         return mapping.inside
+
+    def _let_in(self, forwarded: Mapped, source: UdpAddress, now: float) -> UdpAddress | Refusal:
+        """What comes for a forwarded port; what the host had begun with that remote goes on there."""
+        if not self._table.has_room(forwarded.inside.ip, now):
+            return Refusal.SESSION_LIMIT
+        session = self._table.open(forwarded, source, now)
+        self._refresh(session, forwarded, now)
+        self._received(session, forwarded, now)
+        return forwarded.inside
 
     def _refuse(self, source: UdpAddress, destination: UdpAddress, now: float) -> Refusal:
         """A packet for nobody inside; where the INPUT chain is open it leaves a session of our own."""

@@ -152,11 +152,12 @@ class SimNode:
 
     def leftovers(self, peer: NodeId) -> str:
         """What a node that is not connected with `peer` should not have: links with it, or, when it has no
-        other link either, a timer that is not a relay's."""
+        other link either, a timer that is neither a relay's nor a router's."""
         if count := sum(link.peer == peer for _, link in self.machine._links._table):
             return f"{count} connections"
         deadline = None if self.machine.connection_count else self.machine.poll_deadline()
-        return deadline.reason if deadline and not deadline.reason.startswith("relay") else ""
+        expected = ("relay", "port mapping")
+        return deadline.reason if deadline and not deadline.reason.startswith(expected) else ""
 
     def story(self, link: int) -> list[str]:
         """The path events of a link, as `explain` would tell them."""

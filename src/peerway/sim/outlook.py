@@ -14,7 +14,7 @@ address may still speak first, to one who hears everybody.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -37,12 +37,14 @@ _BEST_FIRST: tuple[Outlook, ...] = ("direct", "unsure", "guessing", "relay")
 class _Way:
     """The way up from a host: `links[i]` leads to `routers[i]`, whose box above itself is `boxes[i]`.
 
-    The last router is the core. A link has a quality each way; None is one that is cut.
+    The last router is the core. A link has a quality each way; None is one that is cut. `mapped`: the
+    first router gives a port of its own on request, which a peer is told of.
     """
 
     routers: tuple[str, ...]
     boxes: tuple[NatBehaviour | None, ...]
     links: tuple[tuple[LinkQuality, LinkQuality] | None, ...]
+    mapped: bool = False
 
     def crossed(self, start: int, end: int) -> list[NatBehaviour]:
         """The boxes of the routers number `start` up to `end`, that one left out."""
@@ -99,10 +101,17 @@ def _way(plan: InternetPlan, host: str, interface: InterfacePlan, family: int) -
     above = tuple(plan.way_up(interface.router))
     qualities = [(host, (interface.quality, interface.quality))]
     qualities += [(router.name, (router.quality, router.downward or router.quality)) for router in above]
+    boxes = [router.nat4 if family == 4 else router.nat6 for router in above]
+    mapped = family == 4 and bool(above) and above[0].translates and above[0].maps_ports
+    if mapped and boxes[0] is not None:
+        boxes[0] = replace(
+            boxes[0], mapping=Mapping.ENDPOINT_INDEPENDENT, filtering=Filtering.ENDPOINT_INDEPENDENT
+        )
     return _Way(
         (*(router.name for router in above), CORE),
-        (*(router.nat4 if family == 4 else router.nat6 for router in above), None),
+        (*boxes, None),
         tuple(None if name in plan.down else quality for name, quality in qualities),
+        mapped,
     )
 
 
@@ -135,7 +144,7 @@ def _meet(left: _Way, right: _Way, turn: _Turn, family: int) -> Outlook:
 
 def _is_known(way: _Way, turn: int) -> bool:
     """Whether the peer can be told of an address that leads to this side from the turn."""
-    own = not any(box.translates for box in way.crossed(0, turn))
+    own = not any(box.translates for box in way.crossed(1 if way.mapped else 0, turn))
     seen = way.sees_core and not any(box.translates for box in way.crossed(turn, len(way.boxes)))
     return own or seen
 

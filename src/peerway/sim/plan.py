@@ -31,7 +31,8 @@ class RouterPlan:
 
     `quality` is that of both ways, unless `downward` has another for the way to the router.
     `inside`: the first three numbers of the private network behind a translating `nat4`, which
-    has `outside_addresses` at its uplink.
+    has `outside_addresses` at its uplink. With `maps_ports` it gives hosts on that network a port on
+    request (NAT-PMP and PCP).
     """
 
     name: str
@@ -42,6 +43,7 @@ class RouterPlan:
     downward: LinkQuality | None = None
     inside: str = HOME_NETWORK
     outside_addresses: int = 1
+    maps_ports: bool = False
 
     @property
     def translates(self) -> bool:
