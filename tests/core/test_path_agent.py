@@ -271,6 +271,17 @@ def test_what_was_proven_is_void_once_we_send_from_elsewhere():
     assert bench.agent._pairs[SOCKET, PEER].state is PairState.CLOSED
 
 
+def test_a_path_the_peer_does_not_name_any_more_lives_as_long_as_it_works():
+    bench = Bench()
+    prove(bench, PEER, SOCKET, 0.0)
+    bench.agent.set_candidates((), 1.0)
+    assert bench.agent.selected == (SOCKET, PEER)
+    bench.agent.network_changed((4,), 2.0)
+    assert bench.agent.selected is None
+    bench.sent()
+    assert pings_until(bench, 60.0) == []
+
+
 def test_that_the_peer_is_gone_is_looked_into_once_after_each_use():
     bench = Bench()
     prove(bench, PEER, SOCKET, 0.0)

@@ -109,9 +109,8 @@ class PathAgent(Composite[PathKey]):
             if candidate.address not in known:
                 self._events.append(CandidateLearned(candidate))
                 self._check(candidate)
-        wanted = {candidate.address for candidate in (*candidates, *self._reflexive)}
         for key, pair in list(self._pairs.items()):
-            if isinstance(key[1], UdpAddress) and key[1] not in wanted and not _is_proven(pair):
+            if not (_is_proven(pair) or self._is_named(key[1])):
                 self._remove(key)
         self._make_pairs(now)
         if not self._peer_ready and "gate" not in self._timers:
@@ -277,6 +276,11 @@ class PathAgent(Composite[PathKey]):
 
     # --- inside
 
+    def _is_named(self, remote: Address) -> bool:
+        """Whether the peer says, or has shown, that it is there."""
+        addresses = (candidate.address for candidate in (*self._candidates, *self._reflexive))
+        return isinstance(remote, RelayAddress) or remote in addresses
+
     def _check(self, candidate: Candidate) -> bool:
         try:
             self._policy.check(candidate.address)
@@ -428,6 +432,8 @@ class PathAgent(Composite[PathKey]):
         self._events.append(event)
         if isinstance(event, PathLost):
             self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
+            if not self._is_named(key[1]):
+                self._remove(key)  # it outlived its candidate only because it worked
 
     def _finish(self, now: float) -> None:
         self._settle(now)
