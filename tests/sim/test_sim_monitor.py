@@ -1,9 +1,10 @@
 """What the monitor looks for it finds: each check is shown something that is wrong."""
 
+import re
 from dataclasses import replace
 
 import pytest
-from tests.sim.attack_story import RELAY, Story
+from tests.sim.attack_story import RELAY, RIGHT_OUTSIDE, Story
 
 from peerway.core.budget import ProbeBudget
 from peerway.core.identity import NodeId
@@ -12,11 +13,12 @@ from peerway.core.links import LinkEvent
 from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.path.events import LocalCandidates, PathKind, PathProven, PathSelected
-from peerway.core.path.pair import Pair
+from peerway.core.path.pair import Pair, PairState
 from peerway.sim import limits, monitor
 from peerway.sim.harm import Harm, HarmLimits
 from peerway.sim.limits import LIMITS, exceeded
 from peerway.sim.manners import Manners, strewn
+from peerway.sim.orphans import orphans
 from peerway.sim.strategies import FALSE_MAPPING, POWERFUL
 
 NOWHERE = UdpAddress("198.51.200.66", 7)
@@ -74,10 +76,59 @@ def test_a_path_selected_to_somebody_else_is_reported():
 
 def test_where_the_peer_was_ever_seen_is_no_wrong_place():
     story = connected(Story())
-    for place in (UdpAddress("192.0.2.1", 41641), UdpAddress("10.2.0.2", 41641)):
-        assert said(story, PathProven(place, PathKind.DIRECT, 0.01)) == []
+    for place in (RIGHT_OUTSIDE, UdpAddress("10.2.0.2", 41641)):
+        assert said(story, PathSelected(place, PathKind.DIRECT, 0.01, 3.0, "")) == []
+    assert said(story, PathProven(RIGHT_OUTSIDE, PathKind.DIRECT, 0.01)) == []
     at_relay = RelayAddress(RELAY, story.ids[1].box_public())
     assert said(story, PathProven(at_relay, PathKind.RELAY, 0.01)) == []
+
+
+def test_a_path_that_nothing_proved_is_reported_though_the_peer_was_there():
+    story = connected(Story())
+    inside = UdpAddress("10.2.0.2", 41641)
+    assert said(story, PathProven(inside, PathKind.DIRECT, 0.01)) == [
+        f"left: proved a path to {inside}, though no ping of full size was answered there"
+    ]
+
+
+def test_a_secret_that_serves_two_exchanges_is_reported():
+    story = connected(Story())
+    links = story.left.machine._links._table._links
+    links[99] = links[1]
+    story.monitor.look()
+    left, right = story.ids
+    assert [violation.split(" ", 1)[1] for violation in story.monitor.violations] == [
+        f"left: a secret of {left.short} serves two exchanges",
+        f"left: a secret of {right.short} serves two exchanges",
+    ]
+
+
+def test_a_path_whose_socket_or_candidate_is_gone_is_reported():
+    story = connected(Story())
+    agent = story.left.machine._links._table[1]._agent
+    (socket,) = agent._sockets
+    pair = agent._pairs[socket, RIGHT_OUTSIDE]
+    assert list(orphans(story.left.machine)) == []
+    closed = UdpAddress("0.0.0.0", 9)
+    agent._pairs, agent._candidates = {(socket, RIGHT_OUTSIDE): pair}, ()
+    assert list(orphans(story.left.machine)) == []  # it works
+    agent._pairs[closed, RIGHT_OUTSIDE] = pair
+    pair.state = PairState.PROBING
+    wrong = [
+        f"a path to {RIGHT_OUTSIDE}, where the peer is not",
+        f"a path from {closed}, a socket that is closed",
+    ]
+    assert list(orphans(story.left.machine)) == wrong
+    story.monitor.look()
+    assert [violation.split(" ", 2)[2] for violation in story.monitor.violations] == wrong
+
+
+def test_who_sends_by_a_socket_that_is_closed_is_reported():
+    story = connected(Story())
+    story.left.host.close_udp(story.left.machine.surroundings.sockets[0])
+    story.world.run_for(10.0)
+    report = story.monitor.violations[0].split(" ", 1)[1]
+    assert re.fullmatch("left: tried [0-9]+ times to send by a socket that it does not have", report)
 
 
 def test_an_address_in_whose_name_somebody_forged_is_still_a_wrong_place():

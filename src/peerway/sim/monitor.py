@@ -6,16 +6,22 @@ servers are honest, and read `violations` at the end. What is wrong, for each no
 - a connection is established with somebody it neither dialled nor admits,
 - a path is proven or selected that does not lead to the peer: no datagram of the peer's host
   was ever seen from that address, on any link,
+- a path is proven on which what proves it did not happen, or a copy of a ping is answered
+  (`peerway.sim.witness`),
 - a relay path is proven to a client that is not the peer (how it is met, it has to believe),
 - it believes to have an address outside that no honest STUN server ever told it,
+- a secret, its own or a peer's, serves two exchanges of signals,
 - a named limit is not held (`peerway.sim.limits`),
+- something is held though what it was for is gone (`peerway.sim.orphans`), or sent by a socket
+  that is not there,
 - somebody who never spoke gets more than a little from it (`peerway.sim.harm`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from peerway.core.identity import NodeId
 from peerway.core.link import LinkEstablished
@@ -28,11 +34,20 @@ from peerway.core.stun.message import MessageClass, is_stun, parse
 from peerway.sim.harm import Harm, HarmLimits
 from peerway.sim.limits import drops, exceeded
 from peerway.sim.nodes import SimNode
+from peerway.sim.orphans import orphans
 from peerway.sim.tap import Moment, Sighting
+from peerway.sim.witness import Witness
 from peerway.sim.world import World
 
 SAMPLE_S = 0.25
 VIOLATIONS_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    node: SimNode
+    may_meet: Collection[NodeId]
+    witness: Witness
 
 
 class Monitor:
@@ -53,7 +68,8 @@ class Monitor:
         self._world = world
         self._stun_hosts = stun_hosts
         self._limits = limits or HarmLimits()
-        self._watched: list[tuple[SimNode, Collection[NodeId]]] = []
+        self._watched: list[_Watched] = []
+        self._secrets: dict[tuple[NodeId, NodeId, bytes], tuple[SimNode, int]] = {}
         self._hosts_of: dict[NodeId, dict[str, None]] = {}
         self._relay_keys: dict[NodeId, dict[bytes, None]] = {}
         self._seen_from: dict[str, dict[UdpAddress, None]] = {}
@@ -66,11 +82,12 @@ class Monitor:
 
     def watch(self, node: SimNode, may_meet: Collection[NodeId]) -> None:
         """Watch a node that dials or admits those in `may_meet`, and nobody else; it may still grow."""
-        self._watched.append((node, may_meet))
+        watched = _Watched(node, may_meet, Witness(node))
+        self._watched.append(watched)
         self.know(node.machine.key.node_id, node.host.name)
         self._harm.setdefault(node.host.name, Harm(self._limits))
         if not self._looks_only:
-            node.listeners.append(lambda event, now: self._happened(node, event))
+            node.listeners.append(lambda event, now: self._happened(watched, event))
 
     def know(self, node_id: NodeId, host: str, relay_keys: Collection[bytes] = ()) -> None:
         """The node runs on `host`, and shows relays the key that follows from its own or `relay_keys`."""
@@ -81,15 +98,18 @@ class Monitor:
         """Look inside the nodes now; it also happens by itself as long as anything does."""
         self._looked_at = self._world.now
         self._note_relay_keys()
-        for node, _ in self._watched:
-            for excess in exceeded(node.machine):
+        for watched in self._watched:
+            node = watched.node
+            for excess in (*exceeded(node.machine), *orphans(node.machine), *self._secrets_of_two(node)):
                 self._report(node.host.name, excess)
+            if count := node.machine.drops["send: no such socket"]:
+                self._report(node.host.name, f"tried {count} times to send by a socket that it does not have")
 
     def drops(self) -> Counter[str]:
         """What the watched nodes have dropped, by reason."""
         total: Counter[str] = Counter()
-        for node, _ in self._watched:
-            total.update(drops(node.machine))
+        for watched in self._watched:
+            total.update(drops(watched.node.machine))
         return total
 
     def harm(self, host: str) -> tuple[int, int]:
@@ -108,11 +128,17 @@ class Monitor:
         if harm is None:
             return
         size = len(sighting.data)
+        witnesses = (watched.witness for watched in self._watched if watched.node.host.name == sighting.node)
         if sighting.moment is Moment.ARRIVED:
             harm.heard(sighting.source, size, sighting.at, forged=sighting.forged)
-        else:
-            for excess in harm.sent(sighting.destination, size, sighting.at):
-                self._report(sighting.node, excess)
+            for witness in witnesses:
+                witness.came(sighting.source, sighting.data)
+            return
+        for excess in harm.sent(sighting.destination, size, sighting.at):
+            self._report(sighting.node, excess)
+        for witness in witnesses:
+            if wrong := witness.went(sighting.destination, sighting.data):
+                self._report(sighting.node, wrong)
 
     def _note_mapping(self, data: bytes) -> None:
         if not is_stun(data):
@@ -127,18 +153,19 @@ class Monitor:
 
     # --- what a node says
 
-    def _happened(self, node: SimNode, event: Event) -> None:
+    def _happened(self, watched: _Watched, event: Event) -> None:
         self._look_now_and_then()
         if not isinstance(event, LinkEvent):
             return
-        name, peer, inner = node.host.name, event.peer, event.event
+        name, peer, inner = watched.node.host.name, event.peer, event.event
         if isinstance(inner, LinkEstablished):
-            allowed = next(may_meet for watched, may_meet in self._watched if watched is node)
-            if peer not in allowed:
+            if peer not in watched.may_meet:
                 self._report(name, f"connected to {peer.short}, whom it neither dialled nor admits")
         elif isinstance(inner, PathProven):
             if not self._leads_to(peer, inner.remote):
                 self._report(name, f"proved a path to {inner.remote}, where {peer.short} never was")
+            elif lacking := watched.witness.lacking(event.link, inner.remote):
+                self._report(name, f"proved a path to {inner.remote}, though {lacking}")
         elif isinstance(inner, PathSelected) and isinstance(inner.remote, UdpAddress):
             if not self._leads_to(peer, inner.remote):
                 self._report(name, f"selected a path to {inner.remote}, where {peer.short} never was")
@@ -154,11 +181,24 @@ class Monitor:
         return any(remote in self._seen_from.get(host, {}) for host in self._hosts_of.get(peer, {}))
 
     def _note_relay_keys(self) -> None:
-        for node, _ in self._watched:
-            shown = self._relay_keys[node.machine.key.node_id]
-            for keeper in node.machine._relays._keepers.values():
+        for watched in self._watched:
+            machine = watched.node.machine
+            shown = self._relay_keys[machine.key.node_id]
+            for keeper in machine._relays._keepers.values():
                 if keeper._client is not None:
                     shown[keeper._client.public_key] = None
+
+    def _secrets_of_two(self, node: SimNode) -> Iterator[str]:
+        """Secrets that serve an exchange of `node` and served another, perhaps before it began anew."""
+        own = node.machine.key.node_id
+        for number, link in node.machine._links._table:
+            secrets = [(own, link.secret)]
+            if link.is_proven:  # before, it may be one that somebody sends again
+                secrets.append((link.peer, link.peer_secret))
+            for whose, secret in secrets:
+                exchange = (node, number)
+                if self._secrets.setdefault((own, whose, secret), exchange) != exchange:
+                    yield f"a secret of {whose.short} serves two exchanges"
 
     # --- now and then
 

@@ -1,0 +1,33 @@
+"""What a node still holds though what it was for is gone.
+
+An oracle that looks inside, as `peerway.sim.limits` does. What is left of connections that are
+over is not looked for here but at the end of each (`SimNode.leftovers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from peerway.core.machine import UdpAddress
+from peerway.core.node import NodeMachine
+from peerway.core.path.agent import PathAgent
+from peerway.core.path.pair import PairState
+
+
+def orphans(node: NodeMachine) -> Iterator[str]:
+    """Each of them, in words."""
+    for _, link in node._links._table:
+        if link._agent is not None:
+            yield from _pairs(link._agent, node.surroundings.sockets)
+
+
+def _pairs(agent: PathAgent, sockets: tuple[UdpAddress, ...]) -> Iterator[str]:
+    named = {candidate.address for candidate in (*agent._candidates, *agent._reflexive)}
+    for (local, remote), pair in agent._pairs.items():
+        if local is None:
+            continue
+        if local not in sockets:
+            yield f"a path from {local}, a socket that is closed"
+        # what is proven works, whatever the peer says
+        elif remote not in named and pair.state in (PairState.CLOSED, PairState.PROBING):
+            yield f"a path to {remote}, where the peer is not"
