@@ -132,11 +132,11 @@ def test_a_drawing_shows_core_routers_kinds_and_addresses():
         == """\
 eim-apdfxedm: Two hosts, one behind eim-apdf, one behind edm.
 
-+------------------------------------------------------------------+
-| core-1 -- core-2 -- core-3                                       |
-|             |                                                    |
-|             +-- server: 13.0.0.10, 14.0.0.10, 2a13::10, 2a14::10 |
-+------------------------------------------------------------------+
++----------------------------------------------------------+
+| core-1 -- core-2 -- core-3                               |
+|             |                                            |
+|             +-- server: 13.0.0.10, 14.0.0.10             |
++----------------------------------------------------------+
      | core-1                         | core-3
 +----------------------------+   +-----------------+
 | left-router                |   | right-router    |
@@ -183,6 +183,13 @@ def test_a_topology_knows_the_address_the_world_sees():
     assert topology.public_ip("right") == "11.2.1.100"
     assert topology_of("dual-stackxopen").public_ip("left", 6) == "2a11:0:1:1::100"
     assert topology_of("same-cgn").public_ip("right") == "11.1.0.2"
+
+
+def test_only_where_somebody_speaks_ipv6_does_the_server():
+    assert topology_of("eim-apdfxopen").server_ips == ("13.0.0.10", "14.0.0.10")
+    assert not any(machine.has_ipv6 for machine in topology_of("eim-apdfxopen").machines.values())
+    both = ("13.0.0.10", "14.0.0.10", "2a13::10", "2a14::10")
+    assert topology_of("dual-stackxopen").server_ips == both
 
 
 def test_a_way_out_leads_through_every_router_from_the_outside_in():

@@ -83,6 +83,8 @@ class _Builder:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
+        # Where nobody speaks IPv6 none is needed, and systems without it can build the lab.
+        self._families = {4}.union(*(line.families for line in plan.lines))
         self._machines: dict[str, Machine] = {}
         self._links: list[Link] = []
         self._homes: list[Home] = []
@@ -99,20 +101,21 @@ class _Builder:
         for index, name in enumerate(CORES):
             self._machines[name] = Machine(name, forwards=True)
             if index:
-                networks = _between_cores(index)
+                networks = self._spoken(_between_cores(index))
                 self._device(CORES[index - 1], Device("next", _addresses(networks, 1)))
                 self._device(name, Device("previous", _addresses(networks, 2)))
                 self._links.append(Link(End(CORES[index - 1], "next"), End(name, "previous")))
 
     def _build_server(self) -> None:
         middle = CORES[len(CORES) // 2]
-        self._device(middle, Device("server", _addresses(SERVER_NETWORKS, 1)))
-        device = Device("eth0", _addresses(SERVER_NETWORKS, SERVER_NUMBER))
-        gateways = {network.version: numbered(network, 1) for network in reversed(SERVER_NETWORKS)}
+        networks = self._spoken(SERVER_NETWORKS)
+        self._device(middle, Device("server", _addresses(networks, 1)))
+        device = Device("eth0", _addresses(networks, SERVER_NUMBER))
+        gateways = {network.version: numbered(network, 1) for network in reversed(networks)}
         routes = tuple(Route("default", gateways[family]) for family in sorted(gateways))
         self._machines[SERVER] = Machine(SERVER, (device,), routes)
         self._links.append(Link(End(middle, "server"), End(SERVER, "eth0")))
-        for network in SERVER_NETWORKS:
+        for network in networks:
             self._route_along_core(middle, network)
 
     def _build_line(self, line: Line) -> None:
@@ -164,7 +167,7 @@ class _Builder:
     def _build_host(self, host: Host, networks: tuple[Network, ...], number: int, plug: End) -> None:
         known = self._machines.get(host.name)
         if known is None:
-            known = Machine(host.name, tuple(_junk(index) for index in range(host.junk_bridges)))
+            known = Machine(host.name, tuple(_junk(index, networks) for index in range(host.junk_bridges)))
         uplinks = [device for device in known.devices if not device.bridge]
         device = Device(f"eth{len(uplinks)}", _addresses(networks, number))
         metric = BACKUP_METRIC if uplinks else 0
@@ -172,6 +175,9 @@ class _Builder:
         devices = (*uplinks, device, *(junk for junk in known.devices if junk.bridge))
         self._machines[host.name] = replace(known, devices=devices, routes=known.routes + routes)
         self._links.append(Link(plug, End(host.name, device.name)))
+
+    def _spoken(self, networks: Sequence[Network]) -> tuple[Network, ...]:
+        return tuple(network for network in networks if network.version in self._families)
 
     def _port(self, router: Router) -> End:
         taken = sum(link.one.machine == router.name for link in self._links)
@@ -199,10 +205,10 @@ def _between_cores(index: int) -> tuple[Network, ...]:
     return IPv4Network(f"12.0.{index}.0/24"), IPv6Network(f"2a12:0:0:{index:x}::/64")
 
 
-def _junk(index: int) -> Device:
-    addresses = (f"172.{17 + index}.0.1/16", f"fd00:0:{index:x}::1/64")
+def _junk(index: int, networks: Sequence[Network]) -> Device:
+    addresses = {4: f"172.{17 + index}.0.1/16", 6: f"fd00:0:{index:x}::1/64"}
     # A name that no list of virtual interfaces knows.
-    return Device(f"cluster{index}", addresses, bridge=True)
+    return Device(f"cluster{index}", tuple(addresses[each.version] for each in networks), bridge=True)
 
 
 def _addresses(networks: Sequence[Network], number: int) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def _core(topology: Topology, width: int) -> list[str]:
     row = " -- ".join(CORES)
     middle = CORES[len(CORES) // 2]
     indent = " " * (row.index(middle) + 2)
-    addresses = ", ".join(topology.machines[SERVER].devices[0].ips)
+    addresses = ", ".join(topology.server_ips)
     lines = [row, f"{indent}|", f"{indent}+-- {SERVER}: {addresses}"]
     return _box(lines, max(width, *(len(line) + 4 for line in lines)))
 

@@ -53,7 +53,7 @@ def hub_and_spoke(spokes: Sequence[str] = ("eim-apdf", "edm", "firewall")) -> To
     return build(Plan("hub-spoke", "A public hub; spokes behind NATs of every sort.", (hub, *lines)))
 
 
-def junk_interfaces(place: str = "eim-apdf") -> Topology:
+def junk_interfaces(place: str = "dual-cgn") -> Topology:
     """A pair whose hosts both carry a dozen bridges with the same useless addresses."""
     there, hosts = PLACES[place], (Host("left", JUNK_BRIDGES), Host("right", JUNK_BRIDGES))
     lines = (

@@ -25,7 +25,7 @@ from peerway.lab.orders import (
     Way,
 )
 from peerway.lab.record import RunRecord
-from peerway.lab.topology import SERVER, SERVER_IPS, SERVER_IPS_V6, SERVER_NAME
+from peerway.lab.topology import SERVER, SERVER_NAME
 
 PROBING_S = 3.0  # of probing without a direct path after the first byte: the outcome is `relay`
 LOSSY_PROBING_S = 15.0  # where lines lose packets, so do probes
@@ -58,7 +58,7 @@ class Meeting:
 
     async def serve(self, *, tls: bool = False, public_host: str = SERVER_NAME) -> Served:
         """Start (again) relay and STUN on the server machine; the relay's URL names `public_host`."""
-        order = Serve((*SERVER_IPS, *SERVER_IPS_V6), public_host, tls)
+        order = Serve(self.lab.topology.server_ips, public_host, tls)
         self._served = await self.lab.order(SERVER, order, Served)
         return self._served
 

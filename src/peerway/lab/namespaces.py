@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from peerway.lab.rules import fault_rules, kind_rules
-from peerway.lab.topology import SERVER_IPS, SERVER_IPS_V6, SERVER_NAME, Device, Link, Machine, Topology
+from peerway.lab.topology import SERVER_NAME, Device, Link, Machine, Topology
 
 IPV6_METRIC = 1024  # the kernel's own for IPv6 routes, to which it adds nothing for "no metric"
 
@@ -49,7 +49,7 @@ def construction(topology: Topology) -> Construction:
     lines = [f"netns add {name}" for name in topology.machines]
     lines += [_cable(link) for link in topology.links]
     scripts = {name: _script(machine, topology) for name, machine in topology.machines.items()}
-    names = "".join(f"{ip} {SERVER_NAME}\n" for ip in (*SERVER_IPS, *SERVER_IPS_V6))
+    names = "".join(f"{ip} {SERVER_NAME}\n" for ip in topology.server_ips)
     return Construction("\n".join(lines) + "\n", scripts, f"127.0.0.1 localhost\n{names}")
 
 

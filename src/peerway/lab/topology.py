@@ -162,6 +162,11 @@ class Topology:
         return tuple(dict.fromkeys(host for home in self.homes for host in home.hosts))
 
     @property
+    def server_ips(self) -> tuple[str, ...]:
+        """All the server's addresses: two of each IP version that is spoken at all."""
+        return self.machines[SERVER].devices[0].ips
+
+    @property
     def routers(self) -> tuple[str, ...]:
         """The machines that are of a kind."""
         return tuple(name for name, machine in self.machines.items() if machine.kind)
