@@ -235,7 +235,7 @@ class Bench:
         self.announcements: UdpAddress | None = None
         self.open_streams: dict[str, int] = {}
         self.stun: list[Transmit] = []
-        self.mapper.remember(tuple(leftovers))
+        self.mapper.remember(tuple(leftovers), self.now)
 
     def start(self, *interfaces: InterfaceAddress) -> Bench:
         """The network is there."""

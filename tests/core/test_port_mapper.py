@@ -326,6 +326,27 @@ def test_no_ports_at_all_come_to_an_end():
     assert found.report.failure.endswith("UPnP IGD: no port after 8 tries")
 
 
+def test_a_gateway_that_cannot_prolong_keeps_the_port():
+    found = bench(UPNP_ONLY).run(1)
+    found.gateway.faults = {"AddPortMapping": [718]}
+    found.run(1801)
+    assert found.mapping.external == OUTSIDE
+    assert found.told()[-1] == "PortMappingRenewed"
+    assert "DeletePortMapping" in found.gateway.calls
+
+
+def test_a_gateway_that_moved_to_another_port_is_found_again():
+    found = bench(UPNP_ONLY).run(1)
+    found.gateway.restart(found.now)
+    found.gateway.location = f"http://{GATEWAY_IP}:6000/root.xml"
+    found.gateway.mute = True
+    found.run(120)
+    found.gateway.mute = False
+    found.run(5)
+    assert found.mapping.external == OUTSIDE
+    assert OUR_PORT in found.gateway.rows
+
+
 def test_a_mapping_that_is_listed_for_another_host_meanwhile_is_made_again():
     found = bench(UPNP_ONLY).run(1)
     found.gateway.rows[OUR_PORT] = Row("192.168.1.9", 9, 0)
@@ -387,6 +408,32 @@ def test_leaving_in_the_middle_of_asking_leaves_nothing(speaks, protocol):
         assert (again.given_back, again.gateway.rows) == (True, {})
 
 
+@pytest.mark.parametrize(
+    ("speaks", "trouble", "error"),
+    [
+        (PMP_ONLY, {"pmp_map_result": 2}, ""),  # miniupnpd, of a mapping that is gone
+        (PMP_ONLY, {"pmp_map_result": 4}, "the gateway has no port left"),
+        (PCP_ONLY, {"pcp_result": 2}, ""),
+        (PCP_ONLY, {"pcp_result": 13}, "the gateway answers with PCP result 13"),
+        (UPNP_ONLY, {"rows": {}}, ""),
+        (UPNP_ONLY, {"rows": {OUR_PORT: Row("192.168.1.9", 1, 0)}}, ""),
+        (UPNP_ONLY, {"faults": {"DeletePortMapping": [714]}}, ""),
+        (UPNP_ONLY, {"faults": {"DeletePortMapping": [606]}}, "the gateway answers with error 606"),
+        (UPNP_ONLY, {"faults": {"GetSpecificPortMappingEntry": [501]}}, ""),
+    ],
+)
+def test_what_a_gateway_says_to_a_removal_decides_whether_it_is_remembered(speaks, trouble, error):
+    found = bench(speaks).run(1)
+    for name, value in trouble.items():
+        setattr(found.gateway, name, value)
+    found.told()
+    found.leave()
+    (removed,) = found.events
+    assert (removed.error, len(found.remembered)) == (error, 1 if error else 0)
+    assert str(removed).startswith("could not remove port 41641" if error else "removed port 41641")
+    assert found.given_back
+
+
 def test_leaving_where_there_is_nothing_is_done_at_once():
     assert Bench().leave().given_back
     assert bench(()).leave().given_back
@@ -430,6 +477,14 @@ def test_a_leftover_of_another_gateway_is_kept_for_its_return():
     assert found.mapping is not None
     found.leave()
     assert found.remembered == (old,)
+
+
+def test_a_leftover_whose_lease_is_over_is_left_alone():
+    old = leftover(Protocol.NAT_PMP, lifetime_s=600)
+    gateway = TableGateway(speaks=PMP_ONLY, rows={6666: Row("192.168.1.9", 1, 0)})
+    found = Bench(gateway, (old,)).run(601).start().run(1)
+    assert gateway.rows[6666].client == "192.168.1.9"
+    assert [lease.external_port for lease in found.remembered] == [OUR_PORT]
 
 
 def test_a_gateway_that_does_not_confirm_the_removal_holds_nobody_up():
@@ -543,6 +598,7 @@ def test_whatever_arrives_breaks_nothing_and_wakes_nobody_for_ever(arrivals, spe
 def test_an_outside_address_that_is_none_of_the_internets_means_another_nat(ip, words):
     found = bench(external_ip=ip).run(1)
     assert (found.report.nat_beyond, found.report.nat_beyond_reason) == (True, words)
+    assert f"another NAT is beyond {GATEWAY_IP}: {words}" in [str(event) for event in found.events]
     assert found.addresses == (UdpAddress(ip, OUR_PORT),)
 
 

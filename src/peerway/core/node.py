@@ -88,7 +88,7 @@ class NodeMachine(Composite[str]):
 
         `leftovers` are mappings of runs that were killed, for their gateways to forget.
         """
-        self._mapper.remember(leftovers)
+        self._mapper.remember(leftovers, now)
         self._survey.start(sockets, now)
         for url in self._relays.own:
             self._keep_relay(url, now)

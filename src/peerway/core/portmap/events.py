@@ -28,6 +28,17 @@ class GatewaySpeaks(PortMappingEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class NatBeyondFound(PortMappingEvent):
+    """There is another NAT beyond the gateway; `reason` is how we know."""
+
+    gateway: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"another NAT is beyond {self.gateway}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class PortMapped(PortMappingEvent):
     """The gateway forwards a port to us. `reason`: why it was asked."""
 

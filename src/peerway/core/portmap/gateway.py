@@ -32,6 +32,7 @@ from peerway.core.portmap.client import (
 from peerway.core.portmap.events import (
     GatewayLeft,
     GatewaySpeaks,
+    NatBeyondFound,
     PortMapped,
     PortMappingFailed,
     PortMappingLost,
@@ -39,7 +40,7 @@ from peerway.core.portmap.events import (
     PortMappingRenewed,
     PortMappingVerified,
 )
-from peerway.core.portmap.external import is_usable
+from peerway.core.portmap.external import Beyond, is_usable
 from peerway.core.portmap.lease import LIFETIME_S, NONCE_SIZE, Lease, renewal_offsets
 from peerway.core.portmap.leftovers import PATIENCE_S, Leftovers
 from peerway.core.portmap.outside import OutsideCheck, Seen, Unseen
@@ -95,6 +96,7 @@ class Gateway(Composite[str]):
         self._granted_at = now
         self._checks = 0
         self._repairs = 0
+        self._told_beyond = Beyond()
         self._socket = UdpAddress("", 0)
         self._ask_all(now)
         if leftovers:
@@ -446,6 +448,10 @@ class Gateway(Composite[str]):
             self._touch(_OUTSIDE)
             self._settle(now)
             asked = self.phase not in (Phase.LEAVING, Phase.LEFT) and self._consider(now)
+        beyond = self._picture.beyond
+        if beyond.nat and beyond != self._told_beyond:
+            self._events.append(NatBeyondFound(self.uplink.gateway, beyond.reason))
+        self._told_beyond = beyond
 
 
 def _external(lease: Lease) -> UdpAddress:

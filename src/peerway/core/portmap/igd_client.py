@@ -253,6 +253,8 @@ class IgdClient(Composite[str]):
             self._end_search()
             kind = outcome.service.type.rpartition("service:")[2]
             self._answered(f"{outcome.name}, {kind}" if outcome.name else kind)
+            if self._lease is not None:
+                self.probe(now)  # it was away: does it still know us?
         elif outcome is not None:
             self._trouble = outcome.reason
         self._conclude()

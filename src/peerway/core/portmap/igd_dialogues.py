@@ -99,6 +99,7 @@ def read_device(location: Location) -> Dialogue[Device | Trouble]:
 def add_mapping(service: Service, lease: Lease, rng: Rng, *, renewal: bool) -> Dialogue[Lease | Refusal]:
     """Map, at another port or without a lifetime where the gateway wants that; the lease as granted."""
     any_port = service.gives_any_port and not renewal
+    may_remove = renewal
     wanted = lease
     for _ in range(ADD_TRIES):
         outcome = yield from _ask_for(service, wanted, any_port)
@@ -107,6 +108,10 @@ def add_mapping(service: Service, lease: Lease, rng: Rng, *, renewal: bool) -> D
         if isinstance(outcome, Fault):
             if any_port and outcome.number == ErrorNumber.INVALID_ACTION:
                 any_port = False  # it claims a version that it is not
+                continue
+            if may_remove and outcome.number in _PORT_TAKEN:
+                may_remove = False  # by us: some cannot prolong what is there
+                yield from remove_mapping(service, wanted)
                 continue
             other = _otherwise(wanted, outcome.number, rng)
             if other is None:

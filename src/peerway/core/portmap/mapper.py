@@ -7,6 +7,7 @@ its gateway is met again.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class PortMapper(Composite[Uplink]):
         super().__init__()
         self._rng = rng
         self._active = active
-        self._leftovers: tuple[Lease, ...] = ()
+        self._leftovers: dict[Lease, float] = {}  # and when each is over
         self._interfaces: tuple[InterfaceAddress, ...] = ()
         self._sockets: tuple[UdpAddress, ...] = ()
         self._gateways: dict[Uplink, Gateway] = {}
@@ -80,9 +81,10 @@ class PortMapper(Composite[Uplink]):
 
     # --- inputs
 
-    def remember(self, leftovers: tuple[Lease, ...]) -> None:
+    def remember(self, leftovers: tuple[Lease, ...], now: float) -> None:
         """What runs before this one did not remove; to be told before there are gateways."""
-        self._leftovers = self._told_leases = leftovers[-MAX_LEFTOVERS:]
+        self._leave_behind(leftovers, now)
+        self._told_leases = tuple(self._leftovers)
 
     def interfaces_changed(self, addresses: tuple[InterfaceAddress, ...], now: float) -> None:
         """The machine's addresses and gateways are these now."""
@@ -208,10 +210,14 @@ class PortMapper(Composite[Uplink]):
     def _take_up(self, uplink: Uplink, now: float) -> None:
         here = [
             lease
-            for lease in self._leftovers
-            if (lease.gateway, lease.internal.ip) == (uplink.gateway, uplink.internal.ip)
+            for lease, over_at in self._leftovers.items()
+            if (lease.gateway, lease.internal.ip) == (uplink.gateway, uplink.internal.ip) and now < over_at
         ]
-        self._leftovers = tuple(lease for lease in self._leftovers if lease not in here)
+        self._leftovers = {
+            lease: over_at
+            for lease, over_at in self._leftovers.items()
+            if lease not in here and now < over_at
+        }
         gateway = self._gateways[uplink] = Gateway(uplink, tuple(here), self._rng, now)
         self._adopt(uplink, gateway)
         self._show_seen(uplink, now)
@@ -247,12 +253,19 @@ class PortMapper(Composite[Uplink]):
             self._events.append(event)
             return
         gateway = self._gateways.pop(key)
-        self._leftovers = (*self._leftovers, *gateway.leases)[-MAX_LEFTOVERS:]
+        self._leave_behind(gateway.leases, now)
         self._release(key)
         if self._leaving and not self._gateways:
             self._events.append(PortMappingsGivenBack())
         elif key in self._wanted():  # it went away and came back meanwhile
             self._take_up(key, now)
+
+    def _leave_behind(self, leases: tuple[Lease, ...], now: float) -> None:
+        """Remember these for as long as they may exist: later, the port may be somebody else's."""
+        for lease in leases:
+            self._leftovers[lease] = now + lease.lifetime_s if lease.lifetime_s else math.inf
+        while len(self._leftovers) > MAX_LEFTOVERS:
+            del self._leftovers[next(iter(self._leftovers))]
 
     def _finish(self, now: float) -> None:
         self._settle(now)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from peerway.core.machine import UdpAddress
 from peerway.core.portmap.client import Answered, NotSpoken
-from peerway.core.portmap.external import is_public, look_beyond
+from peerway.core.portmap.external import Beyond, is_public, look_beyond
 from peerway.core.portmap.report import GatewayReport, PortMapping, Protocol, ProtocolReport, Standing
 from peerway.core.portmap.uplink import Uplink
 
@@ -30,6 +30,7 @@ class Picture:
     def ask_again(self) -> None:
         """Forget failures and silence: everything may be different now."""
         self.failed.clear()
+        self.says_nat_beyond = ""
         for protocol, report in self._spoken.items():
             if report.standing is not Standing.SPEAKS:
                 self._spoken[protocol] = ProtocolReport(protocol)
@@ -60,10 +61,15 @@ class Picture:
         reasons = {protocol: report.detail for protocol, report in self._spoken.items()} | self.failed
         return "; ".join(f"{protocol.value}: {reason}" for protocol, reason in reasons.items() if reason)
 
+    @property
+    def beyond(self) -> Beyond:
+        """Whether there is another NAT between the gateway and the Internet."""
+        public = frozenset(seen.ip for seen in self.seen_by.values() if is_public(seen.ip))
+        return look_beyond(self.external_ip, self._has_no_address, self.says_nat_beyond, public)
+
     def report(self, uplink: Uplink, mapping: PortMapping | None, *, gave_up: bool) -> GatewayReport:
         """Everything, for people."""
-        public = frozenset(seen.ip for seen in self.seen_by.values() if is_public(seen.ip))
-        beyond = look_beyond(self.external_ip, self._has_no_address, self.says_nat_beyond, public)
+        beyond = self.beyond
         return GatewayReport(
             uplink.interface,
             uplink.gateway,
