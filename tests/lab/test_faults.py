@@ -5,11 +5,13 @@ import os
 
 import pytest
 
+from peerway.lab.building import build
 from peerway.lab.delay import TUN
 from peerway.lab.faults import Faults
 from peerway.lab.laboratory import Laboratory
 from peerway.lab.layouts import hub_and_spoke, pair, two_interfaces
 from peerway.lab.messages import Done
+from peerway.lab.plan import DUAL_STACK, Plan, home
 from peerway.lab.sockets import (
     REFLECTOR_PORT,
     AskReflectors,
@@ -23,7 +25,7 @@ from peerway.lab.sockets import (
     Shoot,
     TryEcho,
 )
-from peerway.lab.topology import SERVER, SERVER_IPS, Topology
+from peerway.lab.topology import SERVER, SERVER_IPS, SERVER_IPS_V6, Topology
 
 pytestmark = pytest.mark.lab
 
@@ -112,6 +114,51 @@ def test_a_cut_between_two_hosts_leaves_the_server_to_both(topology):
             return cut, await pings(lab, one, there)
 
     assert asyncio.run(scenario()) == ([False, True, True], True)
+
+
+def both_protocols() -> Topology:
+    lines = tuple(home(side, ["open"], side, families=DUAL_STACK) for side in ("left", "right"))
+    return build(Plan("both", "Two open homes with IPv4 and IPv6.", lines))
+
+
+def test_a_cut_between_two_hosts_holds_for_both_protocols():
+    async def scenario(lab, faults):
+        there = [lab.topology.public_ip("right", family) for family in (4, 6)]
+        before = [await pings(lab, "left", ip) for ip in there]
+        await faults.cut_between("left", "right")
+        return before, [await pings(lab, "left", ip) for ip in there]
+
+    assert in_lab(both_protocols(), scenario) == ([True, True], [False, False])
+
+
+def test_one_protocol_may_be_cut_alone():
+    async def scenario(lab, faults):
+        await lab.order(SERVER, Reflect(SERVER_IPS_V6), Done)
+        await lab.order("left", OpenSocket("six", 4000, "::"), Done)
+        reflectors = ((SERVER_IPS_V6[0], REFLECTOR_PORT),)
+
+        async def seen_by_ipv6():
+            return (await lab.order("left", AskReflectors("six", reflectors), Reflected)).seen[0]
+
+        await faults.cut_family(6, "left-router")
+        cut = await seen(lab) is not None, await seen_by_ipv6() is not None
+        await faults.restore_udp("left-router")
+        return cut, await seen_by_ipv6()
+
+    assert in_lab(both_protocols(), scenario) == ((True, False), ("2a11:0:1:1::100", 4000))
+
+
+@needs_tun
+def test_one_protocol_may_be_slow_alone():
+    async def scenario(lab, faults):
+        await faults.delay("left", 100, families=(6,))
+        quick = await lab.run("left", "ping", "-c1", lab.topology.public_ip("right"))
+        slow = await lab.run("left", "ping", "-c1", lab.topology.public_ip("right", 6))
+        return [float(out.rsplit("=", 1)[1].split("/")[0]) for out in (quick, slow)]
+
+    quick, slow = in_lab(both_protocols(), scenario)
+    assert quick < 100
+    assert slow >= 200
 
 
 def test_a_black_hole_swallows_large_packets_only():

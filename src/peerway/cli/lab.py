@@ -46,7 +46,7 @@ def list_kinds(output: Output) -> Exit:
         output.record("place", name=place.name, old_name=place.old_name, explanation=place.explanation)
     output.result("\nScenarios:\n")
     for told in SCENARIOS.values():
-        output.result(f"{told.name:18} {told.explanation}")
+        output.result(f"{told.name:20} {told.explanation}")
         output.record("scenario", name=told.name, explanation=told.explanation)
     return Exit.OK
 

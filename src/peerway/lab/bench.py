@@ -36,6 +36,8 @@ class Inbox(asyncio.DatagramProtocol):
     async def open(cls, ip: str, port: int) -> Inbox:
         """Bind to an address, port 0 for any."""
         bound = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_DGRAM)
+        if ":" in ip:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.setblocking(False)
         bound.bind((ip, port))
         _, inbox = await asyncio.get_running_loop().create_datagram_endpoint(cls, sock=bound)
