@@ -110,7 +110,8 @@ def test_a_path_whose_socket_or_candidate_is_gone_is_reported():
     pair = agent._pairs[socket, RIGHT_OUTSIDE]
     assert list(orphans(story.left.machine)) == []
     closed = UdpAddress("0.0.0.0", 9)
-    agent._pairs, agent._candidates = {(socket, RIGHT_OUTSIDE): pair}, ()
+    relays = {key: relay for key, relay in agent._pairs.items() if key[0] is None}
+    agent._pairs, agent._candidates = {**relays, (socket, RIGHT_OUTSIDE): pair}, ()
     assert list(orphans(story.left.machine)) == []  # it works
     agent._pairs[closed, RIGHT_OUTSIDE] = pair
     pair.state = PairState.PROBING
@@ -121,6 +122,14 @@ def test_a_path_whose_socket_or_candidate_is_gone_is_reported():
     assert list(orphans(story.left.machine)) == wrong
     story.monitor.look()
     assert [violation.split(" ", 2)[2] for violation in story.monitor.violations] == wrong
+
+
+def test_a_relay_that_is_let_go_though_the_peer_is_met_there_is_reported():
+    story = connected(Story())
+    agent = story.left.machine._links._table[1]._agent
+    agent._pairs = {key: pair for key, pair in agent._pairs.items() if key[0] is not None}
+    wrong = f"no path by {RELAY}, where the peer is met"
+    assert list(orphans(story.left.machine)) == [wrong]
 
 
 def test_who_sends_by_a_socket_that_is_closed_is_reported():

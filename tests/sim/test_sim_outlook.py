@@ -7,8 +7,8 @@ from tests.sim.toy_machines import meet
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.sim.behaviour import Hairpin, NatBehaviour
-from peerway.sim.link import LinkQuality
-from peerway.sim.outlook import outlook, relayed
+from peerway.sim.link import Bursts, LinkQuality
+from peerway.sim.outlook import is_calm, outlook, relayed
 from peerway.sim.plan import CARRIER_NETWORK, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
 
 EASY = NatBehaviour()
@@ -129,3 +129,31 @@ def test_a_cut_leaves_what_does_not_need_it(cut):
     assert not relayed(plan, "left", "right")
     assert outlook(plan, "left", "right") == ("direct" if cut == "relay.test" else "relay")
     assert relayed(plan.mended(cut), "left", "right")
+
+
+LOSSY = LinkQuality(loss=0.01)
+REMEMBERING = replace(EASY, input_open=True)
+
+
+@pytest.mark.parametrize(
+    ("plan", "calm"),
+    [
+        (homes(EASY, HARD), True),
+        (homes(EASY, REMEMBERING), True),
+        (carried(EASY, REMEMBERING, EASY), True),
+        (carried(REMEMBERING), False),
+        (homes(EASY, replace(EASY, lifetime_s=300.0)), False),
+        (homes(EASY, EASY).with_router(RouterPlan("l", nat4=EASY, quality=LOSSY)), False),
+        (homes(EASY, EASY).with_router(RouterPlan("l", nat4=EASY, downward=LOSSY)), False),
+        (
+            homes(EASY, EASY).with_host(HostPlan("left", (InterfacePlan("l", quality=LOSSY),))),
+            False,
+        ),
+        (
+            homes(EASY, EASY).with_router(RouterPlan("l", quality=LinkQuality(bursts=Bursts(0.01, 0.3)))),
+            False,
+        ),
+    ],
+)
+def test_calm_is_where_nothing_is_left_to_chance(plan, calm):
+    assert is_calm(plan) is calm

@@ -13,6 +13,7 @@ from peerway.core.identity import NodeId, SecretKey
 from peerway.core.link import LinkClosed, LinkEstablished
 from peerway.core.links import LinkEvent
 from peerway.core.machine import Event
+from peerway.core.path.events import PathKind
 from peerway.core.quic.events import StreamReadable
 from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.signal.door import Admission
@@ -179,6 +180,14 @@ class Conversation:
         """Whether what this side sends travels directly now."""
         link = self.link(side)
         return link is not None and self.node(side).is_direct(link)
+
+    def is_relayed_since(self, side: Side, since: float) -> bool:
+        """Whether what this side sends has travelled by a relay, or found no way, since then."""
+        link = self.link(side)
+        return link is not None and any(
+            path.at >= since and path.kind not in (PathKind.DIRECT, PathKind.LAN)
+            for path in self.node(side).paths[link]
+        )
 
     def direct_since(self, side: Side) -> float:
         """When the path in use was chosen."""
