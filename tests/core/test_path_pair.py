@@ -36,14 +36,16 @@ class Bench:
         self.pair = Pair(SOCKET, remote, kind, ProbeSealer(seal, 1), self.budget, random.Random(1))
         self.now = 0.0
         self.ttls = []
+        self.sizes = []
         self.data_seen = 0
         self.theirs = 0
 
     def sent(self):
-        """Each probe that was sent; ttl kept in `ttls`."""
+        """Each probe that was sent; ttl and size kept in `ttls` and `sizes`."""
         out = []
         while (transmit := self.pair.poll_transmit()) is not None:
             self.ttls.append(transmit.ttl)
+            self.sizes.append(len(transmit.segments[0]))
             out.append(self.opener.open(transmit.segments[0]).message)
         return out
 
@@ -194,6 +196,24 @@ def test_a_full_size_answer_and_their_ping_prove_it():
     proven = [event for event in bench.events() if isinstance(event, PathProven)]
     assert len(proven) == 1
     assert proven[0].round_trip == pytest.approx(0.01)
+
+
+def test_a_peer_that_answers_and_does_not_ping_is_pinged_no_faster_than_one_that_is_silent():
+    bench = Bench()
+    bench.pair.start(0.0)
+    bench.run_until(3.0, answering=True)
+    assert bench.sizes == [65] + [1200] * 17
+    assert bench.pair.state is PairState.PROBING
+
+
+def test_a_path_that_is_not_trusted_yet_is_pinged_no_faster_either():
+    bench = Bench()
+    bench.prove()
+    run_a_black_hole(bench, 2.0, datagrams=10)
+    assert bench.pair.state is PairState.PROBING
+    bench.sizes.clear()
+    bench.run_until(bench.now + 3.0, answering=True)
+    assert len(bench.sizes) < 20
 
 
 def test_a_ping_is_answered_to_where_it_came_from_saying_from_where():

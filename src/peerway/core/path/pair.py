@@ -282,7 +282,8 @@ class Pair(Leaf):
         self._data_report(pong, sent, now)
         self._rearm_overdue(sent, now)
         if self.state is PairState.PROBING:
-            self._timers.set("ping", now, "probe: full size")
+            if not self._answered_full:
+                self._timers.set("ping", now, "probe: full size")
             self._prove(now)
         elif self.state is PairState.DOUBTED and self._in_a_row >= 2:
             self.state = PairState.PROVEN
