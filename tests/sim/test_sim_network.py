@@ -1,5 +1,7 @@
 """Packets from host to host: routes, TTL, links, and NATs classified by probing through them."""
 
+from dataclasses import replace
+
 import pytest
 from tests.sim.toy_machines import Observer, Scribe, as_address, punch
 
@@ -32,6 +34,36 @@ B = UdpAddress("192.0.2.2", 41641)
 
 def send(driver, *arguments, **options):
     driver.call(lambda now: driver.machine.send(*arguments, **options))
+
+
+def test_a_router_may_behave_otherwise_for_a_while_and_still_knows_its_mappings():
+    topology = pair("eim-apdf", "open", seed=1)
+    home, server = topology.left_home, topology.server
+    sockets = [server.open_udp(3478, "203.0.113.10")]
+    server.run(Observer(sockets))
+    _, driver = scribe_on(topology.left)
+    before, usual = seen_from(topology.left, driver, sockets), home.nat4.behaviour
+    assert len(before) == 1
+    home.behave(replace(usual, udp_blocked=True), None)
+    assert seen_from(topology.left, driver, sockets) == []
+    home.behave(usual, None)
+    assert seen_from(topology.left, driver, sockets) == before
+
+
+def test_a_router_without_a_firewall_may_get_one_for_a_while():
+    world = World(1)
+    core = Router(world, "core")
+    office = Router(world, "office", core)
+    near, far = Host(world, "near"), Host(world, "far")
+    near.attach(office, "198.51.100.1/24")
+    far.attach(core, "192.0.2.2/24")
+    _, driver = scribe_on(near)
+    machine, _ = scribe_on(far)
+    for box in (None, NatBehaviour(translates=False, udp_blocked=True), None):
+        office.behave(box, None)
+        send(driver, B, b"blocked" if box else b"free")
+        world.run_for(1.0)
+    assert [datagram.data for datagram in machine.datagrams] == [b"free", b"free"]
 
 
 # --- classification, as RFC 5780 does it but with a toy protocol

@@ -18,6 +18,7 @@ from peerway.sim.link import Bursts, LinkQuality
 from peerway.sim.plan import CORE, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
 from peerway.sim.scenario import (
     Action,
+    Block,
     Dial,
     Guest,
     HangUp,
@@ -35,6 +36,7 @@ from peerway.sim.scenario import (
 __all__ = [
     "CORE",
     "Action",
+    "Block",
     "Bursts",
     "Dial",
     "Filtering",

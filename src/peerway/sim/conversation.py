@@ -181,6 +181,12 @@ class Conversation:
         link = self.link(side)
         return link is not None and self.node(side).is_direct(link)
 
+    @property
+    def has_relay(self) -> bool:
+        """Whether some relay is connected to both, so that it can carry at once what finds no other way."""
+        left, right = (self.node(side).machine for side in SIDES)
+        return any(left.relay_state(url)[0] and right.relay_state(url)[0] for url in left.home_relays)
+
     def is_relayed_since(self, side: Side, since: float) -> bool:
         """Whether what this side sends has travelled by a relay, or found no way, since then."""
         link = self.link(side)

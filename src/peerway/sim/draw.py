@@ -28,6 +28,7 @@ from peerway.sim.plan import (
 from peerway.sim.scenario import (
     SIDES,
     Action,
+    Block,
     Dial,
     Guest,
     HangUp,
@@ -212,5 +213,6 @@ def _draw_action(rng: random.Random, plan: InternetPlan) -> Action:
         (20, lambda: Partition(rng.choice([*routers, *relays, side]), rng.choice((1.0, 5.0, 15.0, 40.0)))),
         (5, lambda: HangUp(side)),
         (5, lambda: Dial(side)),
+        (8, lambda: Block(rng.choice(routers), rng.choice((3.0, 15.0, 40.0)))),
     ]
     return rng.choices([make for _, make in draws], [weight for weight, _ in draws])[0]()

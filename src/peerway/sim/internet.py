@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from peerway.sim.behaviour import NatBehaviour
 from peerway.sim.gateway import offer_ports
 from peerway.sim.host import Host
 from peerway.sim.link import Link
@@ -190,6 +191,24 @@ class Internet:
         """The router forgets every mapping; with `renumber` its outside addresses are new."""
         plan = self.plan.router(router)
         self.routers[router].reboot(self._outside(plan) if renumber and plan.translates else ())
+
+    def block(self, router: str) -> RouterPlan:
+        """The router forwards no UDP any more; as it was planned until now, for `unblock`."""
+        before = self.plan.router(router)
+        self._behave(replace(before, nat4=_without_udp(before.nat4), nat6=_without_udp(before.nat6)))
+        return before
+
+    def unblock(self, before: RouterPlan) -> None:
+        """It forwards again what it did before, and knows the mappings that have not died."""
+        self._behave(before)
+
+    def _behave(self, plan: RouterPlan) -> None:
+        self.plan = self.plan.with_router(plan)
+        self.routers[plan.name].behave(plan.nat4, plan.nat6)
+
+
+def _without_udp(box: NatBehaviour | None) -> NatBehaviour:
+    return replace(box or NatBehaviour(translates=False), udp_blocked=True)
 
 
 def _gateway(router: RouterPlan) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from peerway.sim import (
+    Block,
     Dial,
     Filtering,
     Hairpin,
@@ -221,6 +222,11 @@ _ALL = (
         "long-partition",
         "A line is cut for so long that the connection ends, and begins anew.",
         Scenario(1, TWO_HOMES, (Dial("left"), Partition("right-home", 130.0), Transfer("left", 50_000))),
+    ),
+    NamedScenario(
+        "udp-blocked",
+        "A firewall begins to block UDP: the relay carries on within seconds, until there is a way again.",
+        Scenario(1, TWO_HOMES, (Dial("left"), Block("right-home", 40.0), Transfer("left", 50_000))),
     ),
     NamedScenario(
         "restart",

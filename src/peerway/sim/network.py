@@ -79,6 +79,16 @@ class Router:
         if self.nat6 is not None:
             self.nat6.reboot()
 
+    def behave(self, nat4: NatBehaviour | None, nat6: NatBehaviour | None) -> None:
+        """Behave so from now on, and remember what there is; what translates goes on to do so."""
+        self.nat4, self.nat6 = self._behaving(self.nat4, nat4), self._behaving(self.nat6, nat6)
+
+    def _behaving(self, nat: Nat | None, behaviour: NatBehaviour | None) -> Nat | None:
+        if nat is None or behaviour is None:
+            return Nat(behaviour, "", self._world.rng(f"firewall {self.name}")) if behaviour else None
+        nat.behaviour = behaviour
+        return nat
+
     def _announce(self) -> None:
         if self.uplink is not None and self.nat4 is not None and self.nat4.behaviour.translates:
             for ip in self.nat4.outside_ips:

@@ -23,6 +23,7 @@ from peerway.sim.plan import CORE
 from peerway.sim.scenario import (
     SIDES,
     Action,
+    Block,
     Dial,
     HangUp,
     Partition,
@@ -240,6 +241,8 @@ class Run:
             case Reboot(router, renumber):
                 self.internet.reboot(router, renumber)
                 self._settle()
+            case Block(router, seconds):
+                self._block(router, seconds)
             case Partition(name, seconds):
                 self._partition(name, seconds)
 
@@ -336,6 +339,17 @@ class Run:
         host = self.internet.plan.host(side)
         first = replace(host.interfaces[0], router=router)
         self.internet.move(side, replace(host, interfaces=(first, *host.interfaces[1:])))
+        self._settle()
+
+    def _block(self, router: str, seconds: float) -> None:
+        is_calm = self._is_calm
+        before = self.internet.block(router)
+        began, has_relay = self.world.now, self.talk.has_relay
+        if self._is_wanted and self.talk.is_up and has_relay and seconds > AT_ONCE_S:
+            self._exchange(dict.fromkeys(SIDES, NOTE_SIZE), AT_ONCE_S if is_calm else DATA_WITHIN_S)
+        self.world.run_until(began + seconds)
+        self._may_end |= seconds >= SURVIVES_S and not has_relay
+        self.internet.unblock(before)
         self._settle()
 
     def _partition(self, name: str, seconds: float) -> None:

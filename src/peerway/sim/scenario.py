@@ -88,6 +88,14 @@ class Reboot:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """For so many seconds a router forwards no UDP, as by somebody's new rule; what is streamed passes."""
+
+    router: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Partition:
     """The link upwards of a router, host or relay is cut for so many seconds."""
 
@@ -95,7 +103,7 @@ class Partition:
     seconds: float
 
 
-Action = Dial | HangUp | Transfer | Pause | Restart | Sleep | Unplug | Roam | Reboot | Partition
+Action = Dial | HangUp | Transfer | Pause | Restart | Sleep | Unplug | Roam | Reboot | Block | Partition
 
 
 @dataclass(frozen=True, slots=True)
