@@ -52,6 +52,19 @@ def test_a_tap_sees_a_packet_at_both_ends_of_each_link_as_it_is_there():
     assert [round(s.at, 6) for s in seen] == sorted(round(s.at, 6) for s in seen)
 
 
+def test_a_tap_at_the_ends_sees_a_packet_leave_one_host_and_come_to_the_other():
+    topology, _, driver = left_asks_the_server()
+    seen = []
+    topology.world.end_taps.append(seen.append)
+    ask(driver)
+    topology.world.run_for(1.0)
+    there = [sighting for sighting in seen if sighting.origin == "left"]
+    assert [(s.moment, s.node, s.source) for s in there] == [
+        (Moment.SENT, "left", INSIDE),
+        (Moment.ARRIVED, "server", OUTSIDE),
+    ]
+
+
 def test_a_lost_packet_is_seen_where_it_was_sent_and_nowhere_else():
     topology, _, driver = left_asks_the_server(LinkQuality(loss=1.0))
     seen = []

@@ -77,11 +77,10 @@ class Recorder:
         self.plan = run.internet.plan
         self.steps: list[Flight | Note] = []
         self._world = run.world
-        self._ends = {*run.internet.hosts, *run.internet.relays}
         self._keys = {run.talk.node(side).machine.key.node_id.box_public(): side for side in SIDES}
         self._flying: dict[Arrow, Flight] = {}
         self._heard_at = 0.0
-        run.world.taps.append(self._sighted)
+        run.world.end_taps.append(self._sighted)
         run.world.loss_taps.append(self._lost)
         run.talk.listeners.append(self._said)
         run.on_action = self._began
@@ -97,7 +96,7 @@ class Recorder:
     # --- packets
 
     def _sighted(self, sighting: Sighting) -> None:
-        if sighting.moment is Moment.ARRIVED and sighting.node in self._ends:
+        if sighting.moment is Moment.ARRIVED:
             self._fly(Arrow(sighting.origin, sighting.node, _kind(sighting.data)))
 
     def _lost(self, loss: Loss) -> None:

@@ -44,6 +44,8 @@ class Host:
     do not heed what strangers can forge (IP_PMTUDISC_PROBE).
     """
 
+    is_end = True
+
     def __init__(self, world: World, name: str, coalesce: bool = True, heeds_too_big: bool = False) -> None:
         self.name = name
         self.world = world

@@ -96,9 +96,10 @@ def lose(world: World, packet: Packet, reason: str, node: str, link: str = "") -
 
 
 class NetworkNode(Protocol):
-    """Where a link can end."""
+    """Where a link can end; `is_end`: and a packet's way."""
 
     name: str
+    is_end: bool
 
     def receive(self, packet: Packet, link: Link) -> None: ...
 
@@ -208,7 +209,7 @@ class Link:
         """
         way = self._upwards if sender is self.lower else self._downwards
         quality = way.quality
-        if self._world.taps:
+        if self._world.taps or (sender.is_end and self._world.end_taps):
             self._show(packet, Moment.SENT, sender)
         if quality.mtu is not None and packet.size > quality.mtu and self.up:
             self._lose("too big", packet, way)
@@ -226,7 +227,7 @@ class Link:
         lose(self._world, packet, reason, way.receiver.name, self.name)
 
     def _deliver(self, packet: Packet, receiver: NetworkNode) -> None:
-        if self._world.taps:
+        if self._world.taps or (receiver.is_end and self._world.end_taps):
             self._show(packet, Moment.ARRIVED, receiver)
         receiver.receive(packet, self)
 
@@ -247,6 +248,9 @@ class Link:
         )
         for tap in self._world.taps:
             tap(sighting)
+        if node.is_end:
+            for tap in self._world.end_taps:
+                tap(sighting)
 
     def _delay(self, size: int, way: _Way) -> float | str:
         quality, now = way.quality, self._world.now

@@ -78,7 +78,7 @@ class Monitor:
         self._looked_at = world.now
         self._looks_only = looks_only
         if not looks_only:
-            world.taps.append(self._sighted)
+            world.end_taps.append(self._sighted)
 
     def watch(self, node: SimNode, may_meet: Collection[NodeId]) -> None:
         """Watch a node that dials or admits those in `may_meet`, and nobody else; it may still grow."""

@@ -37,6 +37,8 @@ class Router:
     can only be a firewall. `quality` and `downward` are those of its uplink (see `Link`).
     """
 
+    is_end = False
+
     def __init__(
         self,
         world: World,

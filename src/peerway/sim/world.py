@@ -24,8 +24,8 @@ class World:
     """The clock, the chance and the memory that everything in a simulation shares.
 
     `names` is the whole of its name system: host name to addresses. `taps` see every UDP packet
-    at both ends of every link, `loss_taps` each that gets no further. Without `is_traced` nothing is
-    recorded, which is faster.
+    at both ends of every link, `end_taps` only where one leaves a host or comes to one, `loss_taps`
+    each that gets no further. Without `is_traced` nothing is recorded, which is faster.
     """
 
     def __init__(self, seed: int, is_traced: bool = True) -> None:
@@ -35,6 +35,7 @@ class World:
         self.is_traced = is_traced
         self.names: dict[str, tuple[str, ...]] = {}
         self.taps: list[Tap] = []
+        self.end_taps: list[Tap] = []
         self.loss_taps: list[LossTap] = []
         self._heap: list[_Entry] = []
         self._sequence = 0
