@@ -91,23 +91,14 @@ def relayed(plan: InternetPlan, left: str, right: str) -> bool:
 def is_calm(plan: InternetPlan) -> bool:
     """Whether nothing but what is done to it disturbs a direct path.
 
-    No line loses anything, no mapping that is used ends, and no router further out than a first
-    packet gets remembers strangers.
+    No line loses anything, and no mapping that is used ends.
     """
     lines = [interface.quality for host in plan.hosts for interface in host.interfaces]
     lines += [line for router in plan.routers for line in (router.quality, router.downward or router.quality)]
     if any(line.loss or line.bursts for line in lines):
         return False
     boxes = [router.nat4 for router in plan.routers if router.nat4 is not None]
-    return all(box.lifetime_s is None for box in boxes) and not any(_remember_strangers(plan))
-
-
-def _remember_strangers(plan: InternetPlan) -> Iterator[bool]:
-    """Of each router between a host's own and the core."""
-    for host in plan.hosts:
-        for interface in host.interfaces:
-            _, *further = plan.way_up(interface.router) or (None,)
-            yield from (router.nat4 is not None and router.nat4.input_open for router in further)
+    return all(box.lifetime_s is None for box in boxes)
 
 
 def _reaches(plan: InternetPlan, host: str, families: tuple[int, ...]) -> bool:
