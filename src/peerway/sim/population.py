@@ -80,7 +80,7 @@ class NetworkClass:
 class Endpoint:
     """One node as it was drawn: its class `network`, and the `quality` of its way to the core.
 
-    `maps_ports` is of no effect as long as no router of a plan can be asked for a mapping.
+    `maps_ports`: its home router gives it a port when asked for one.
     """
 
     network: str
@@ -214,8 +214,8 @@ ASSUMPTIONS = (
     "Delays, one way: access 2-25 ms on a fixed line, 10-50 ms mobile, 1-10 ms elsewhere, and 2-60 ms to"
     " the middle of the internet, where the relay is another 10-60 ms away; all log-uniform. Jitter up to"
     " 5 ms (mobile 20 ms), loss up to 0.4 % (mobile 2 %) each way. No line is busy.",
-    "The nodes run already and know the relay. No ports are guessed, and no router grants a port"
-    " mapping, though 35 % of homes without a carrier's NAT would.",
+    "The nodes run already and know the relay. 35 % of homes without a carrier's NAT have a router that"
+    " gives a port when asked to. No ports are guessed.",
     "What the topology does not allow is watched for 3 s, what it allows for 75 s.",
 )
 
@@ -270,6 +270,7 @@ def _routers(side: Side, end: Endpoint, seed: int) -> list[RouterPlan]:
                 replace(_FIREWALL, udp_blocked=box.udp_blocked) if guards and box is not None else None,
                 end.quality if depth == 0 else _INNER_LINK,
                 inside=rng.choice(HOME_NETWORKS) if is_innermost else CARRIER_NETWORK,
+                maps_ports=is_innermost and end.maps_ports,
             )
         )
     return routers
