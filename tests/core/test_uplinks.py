@@ -68,6 +68,7 @@ def test_the_system_sends_from_elsewhere_once_its_favourite_changes():
     assert families_moved((WIFI,), (ETHERNET, WIFI)) == (4,)
     assert families_moved((WIFI, WIFI_6), (OTHER_WIFI, WIFI_6)) == (4,)
     assert families_moved((ETHERNET, ETHERNET_6), ()) == (4, 6)
+    assert families_moved((ETHERNET, BRIDGE), (BRIDGE,)) == (4,)
 
 
 def test_what_is_not_the_favourite_comes_and_goes_without_consequence():

@@ -64,9 +64,9 @@ def sends_elsewhere(socket: UdpAddress, moved: Collection[int]) -> bool:
 
 
 def _has_moved(before: list[InterfaceAddress], now: list[InterfaceAddress]) -> bool:
-    old, new = _favourite(before), _favourite(now)
-    if old is not None and new is not None:
-        return old != new
+    old = _favourite(before)
+    if old is not None:
+        return _favourite(now) != old
     # no default route tells which it was: another has taken the place of one that is gone, or none has
     is_gone = any(address not in now for address in before)
     return is_gone and (not now or any(address not in before for address in now))
