@@ -24,8 +24,8 @@ def home(tmp_path, monkeypatch):
 def in_this_process(monkeypatch):
     """Pairs are run here: to start another process takes longer than a few of them."""
 
-    def run_here(seeds, *, jobs, ipv6):
-        yield from (run_pair(seed, ipv6=ipv6) for seed in seeds)
+    def run_here(seeds, *, jobs, aids):
+        yield from (run_pair(seed, aids) for seed in seeds)
 
     monkeypatch.setattr("peerway.cli.population.run_pairs", run_here)
 
@@ -36,11 +36,11 @@ def test_people_get_the_shares_the_times_the_population_and_what_was_assumed(cap
     out, err = capsys.readouterr()
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert lines[0] == "of 20 pairs share 95 % confidence"
-    assert "direct 70.0 % 48.1 to 85.5 %" in lines
-    assert "relayed 30.0 % 14.5 to 51.9 %" in lines
+    assert "direct 75.0 % 53.1 to 88.8 %" in lines
+    assert "relayed 25.0 % 11.2 to 46.9 %" in lines
     assert "failed 0.0 % 0.0 to 16.1 %" in lines
     assert any(line.startswith("first byte, ms 20 ") for line in lines)
-    assert "home-cone 10 % 15.0 % 40 % a full or a restricted cone, half each" in lines
+    assert "home-cone 10 % 15.0 % 40 % 35 % a full or a restricted cone, half each" in lines
     flat = " ".join(out.split())
     assert all(" ".join(assumption.split()) in flat for assumption in ASSUMPTIONS)
     assert f"peerway: the picture is in {picture}\n" in err
@@ -64,15 +64,21 @@ def test_programs_get_a_record_for_each_pair_and_a_summary(capsys, in_this_proce
     assert err == ""
 
 
-def test_without_ipv6_nobody_has_it(capsys, in_this_process):
-    assert run(["sim", "population", "--pairs", "5", "--no-ipv6", "--jobs", "1", "--json", "-q"]) == 0
+def test_ipv6_and_port_mapping_can_be_taken_from_everybody(capsys, in_this_process):
+    arguments = ["sim", "population", "--pairs", "8", "--no-ipv6", "--no-port-mapping", "-q"]
+    assert run([*arguments, "--json"]) == 0
     *records, summary = map(json.loads, capsys.readouterr().out.splitlines())
     assert not any(record["ipv6"] or record["family"] == 6 for record in records)
-    assert summary["ipv6"] is False
+    assert set(summary["means"]) == {"punched", "heard-first"}
+    assert (summary["ipv6"], summary["port_mapping"]) == (False, False)
+    assert run(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.endswith("- Nobody has IPv6 here.\n- No router here maps ports.\n")
+    assert "\nhome-edm        2 %   " in out
 
 
 def test_ctrl_c_tells_what_there_is(capsys, monkeypatch):
-    def interrupted(seeds, *, jobs, ipv6):
+    def interrupted(seeds, *, jobs, aids):
         yield run_pair(seeds[0])
         raise KeyboardInterrupt
 
@@ -83,7 +89,7 @@ def test_ctrl_c_tells_what_there_is(capsys, monkeypatch):
 
 
 def test_ctrl_c_before_the_first_pair_has_nothing_to_tell(capsys, monkeypatch):
-    def interrupted(seeds, *, jobs, ipv6):
+    def interrupted(seeds, *, jobs, aids):
         raise KeyboardInterrupt
         yield
 

@@ -24,7 +24,7 @@ from peerway.sim.estimate import Estimate, Quantiles, share
 from peerway.sim.pair_plot import plot
 from peerway.sim.pair_summary import WHY_RELAYED, PairSummary, summarize
 from peerway.sim.pairs import MOST_PAIRS, OUTCOMES, PairResult, pair_seeds, run_pairs
-from peerway.sim.population import ASSUMPTIONS, POPULATION
+from peerway.sim.population import ASSUMPTIONS, POPULATION, Aids
 
 WIDTH = 110
 PAIR_PREFIX = "pair:"  # before its seed, that is what `peerway sim replay` knows a pair by
@@ -36,19 +36,31 @@ PAIR_PREFIX = "pair:"  # before its seed, that is what `peerway sim replay` know
 @click.option("--jobs", type=click.IntRange(1), help="processes at a time [default: one for each core]")
 @click.option("--ipv6/--no-ipv6", default=True, show_default=True, help="whether anybody has it")
 @click.option(
+    "--port-mapping/--no-port-mapping", default=True, show_default=True, help="whether any router does it"
+)
+@click.option(
     "--plot", "picture", type=click.Path(dir_okay=False, writable=True), help="draw the result to an SVG file"
 )
 @with_output
-def command(output: Output, pairs: int, seed: int, jobs: int | None, ipv6: bool, picture: str | None) -> Exit:
+def command(
+    output: Output,
+    pairs: int,
+    seed: int,
+    jobs: int | None,
+    ipv6: bool,
+    port_mapping: bool,
+    picture: str | None,
+) -> Exit:
     """Draw pairs of nodes as they might be found on the internet, and say how they get through.
 
     The population is a model, not a measurement; what it assumes is printed with the result. With
     --json the record of each pair, a line each, and then a summary.
     """
+    aids = Aids(ipv6, port_mapping)
     results: list[PairResult] = []
     is_interrupted = False
     try:
-        with closing(run_pairs(pair_seeds(seed, pairs), jobs=jobs or 0, ipv6=ipv6)) as found:
+        with closing(run_pairs(pair_seeds(seed, pairs), jobs=jobs or 0, aids=aids)) as found:
             for result in with_progress(output, found, pairs, "pairs", lambda: _standing(results)):
                 results.append(result)
                 output.json_line(json.dumps(pair_record(result)))
@@ -59,8 +71,10 @@ def command(output: Output, pairs: int, seed: int, jobs: int | None, ipv6: bool,
     summary = summarize(results)
     for failed in (result for result in results if result.failure):
         output.result(f"{PAIR_PREFIX}{failed.run.seed}: {failed.failure}")
-    output.result(told(results, summary, ipv6))
-    output.json_line(json.dumps({"event": "summary", "seed": seed, "ipv6": ipv6, **summary_record(summary)}))
+    output.result(told(results, summary, aids))
+    output.json_line(
+        json.dumps({"event": "summary", "seed": seed, **asdict(aids), **summary_record(summary)})
+    )
     if picture is not None:
         _draw(output, plot(results, summary), Path(picture))
     if is_interrupted:
@@ -125,11 +139,12 @@ def _standing(results: Sequence[PairResult]) -> str:
     return ", ".join(f"{100 * counted[outcome] / len(results):.1f} % {outcome}" for outcome in OUTCOMES)
 
 
-def told(results: Sequence[PairResult], summary: PairSummary, ipv6: bool) -> str:
+def told(results: Sequence[PairResult], summary: PairSummary, aids: Aids) -> str:
     """The result as tables, with all that was assumed."""
-    tables = _shares(summary), _times(summary), _population(results, ipv6)
-    assumptions = ASSUMPTIONS if ipv6 else (*ASSUMPTIONS, "Here, all the same, nobody has IPv6.")
-    assumed = "\n".join(_item(assumption) for assumption in assumptions)
+    tables = _shares(summary), _times(summary), _population(results, aids)
+    missing = {"Nobody has IPv6 here.": aids.ipv6, "No router here maps ports.": aids.port_mapping}
+    without = [words for words, is_there in missing.items() if not is_there]
+    assumed = "\n".join(map(_item, (*ASSUMPTIONS, *without)))
     return "\n\n".join([*map(_as_text, tables), f"assumed:\n{assumed}"])
 
 
@@ -193,16 +208,17 @@ def _with_bounds(found: Estimate) -> str:
     return f"{found.value:.0f} ({low} to {high})"
 
 
-def _population(results: Sequence[PairResult], ipv6: bool) -> Table:
+def _population(results: Sequence[PairResult], aids: Aids) -> Table:
     drawn = Counter(network for result in results for network in (result.run.left, result.run.right))
-    table = _table("a node is", "share", "drawn", "IPv6", "behind")
+    table = _table("a node is", "share", "drawn", "IPv6", "maps ports", "behind")
     table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
     for network in POPULATION:
         table.add_row(
             network.name,
             f"{100 * network.share:.0f} %",
             f"{100 * drawn[network.name] / max(2 * len(results), 1):.1f} %",
-            f"{100 * network.ipv6 * ipv6:.0f} %",
+            f"{100 * network.ipv6 * aids.ipv6:.0f} %",
+            f"{100 * network.maps_ports * aids.port_mapping:.0f} %",
             network.explanation,
         )
     return table

@@ -12,7 +12,7 @@ from functools import partial
 from peerway.sim.campaign import SeedResult, cores
 from peerway.sim.kinds import pair_of_kinds
 from peerway.sim.means import direct_path, means_of
-from peerway.sim.population import draw_pair
+from peerway.sim.population import ALL_AIDS, Aids, draw_pair
 from peerway.sim.run import Run
 from peerway.sim.scenario import SIDES
 from peerway.sim.workers import Done, Lost, run_many
@@ -53,10 +53,10 @@ class PairResult:
         return "" if self.run.verdict is None else self.run.verdict.expected
 
 
-def run_pair(seed: int, *, ipv6: bool = True) -> PairResult:
+def run_pair(seed: int, aids: Aids = ALL_AIDS) -> PairResult:
     """Draw the pair of `seed` and have the left one dial the right one."""
     began = time.process_time()
-    pair = draw_pair(seed, ipv6=ipv6)
+    pair = draw_pair(seed, aids)
     run = Run(pair.scenario)
     verdict = run.to_the_end()
     path = direct_path(run.talk) if verdict.outcome == "direct" else None
@@ -74,7 +74,7 @@ def pair_seeds(population: int, pairs: int) -> range:
     return range(first, first + pairs)
 
 
-def run_pairs(seeds: Sequence[int], *, jobs: int = 0, ipv6: bool = True) -> Generator[PairResult]:
+def run_pairs(seeds: Sequence[int], *, jobs: int = 0, aids: Aids = ALL_AIDS) -> Generator[PairResult]:
     """The results of `seeds` in their order, from `jobs` processes (0: one for each core).
 
     A pair that kills its process, or takes more than `PAIR_LIMIT_S`, is a result as well. To stop
@@ -82,15 +82,15 @@ def run_pairs(seeds: Sequence[int], *, jobs: int = 0, ipv6: bool = True) -> Gene
     """
     early: dict[int, PairResult] = {}
     missing = deque(seeds)
-    with closing(run_many(partial(run_pair, ipv6=ipv6), seeds, jobs or cores(), PAIR_LIMIT_S)) as found:
+    with closing(run_many(partial(run_pair, aids=aids), seeds, jobs or cores(), PAIR_LIMIT_S)) as found:
         for done in found:
-            early[done.number] = done.value if isinstance(done, Done) else _lost(done, ipv6)
+            early[done.number] = done.value if isinstance(done, Done) else _lost(done, aids)
             while missing and missing[0] in early:
                 yield early.pop(missing.popleft())
 
 
-def _lost(lost: Lost, ipv6: bool) -> PairResult:
-    pair = draw_pair(lost.number, ipv6=ipv6)
+def _lost(lost: Lost, aids: Aids) -> PairResult:
+    pair = draw_pair(lost.number, aids)
     return PairResult(
         SeedResult(lost.number, None, lost.reason, pair.left.network, pair.right.network),
         pair_of_kinds(pair.scenario.plan, *SIDES),

@@ -77,6 +77,17 @@ class NetworkClass:
 
 
 @dataclass(frozen=True, slots=True)
+class Aids:
+    """What helps two to meet besides opening NATs; whatever is False nobody has."""
+
+    ipv6: bool = True
+    port_mapping: bool = True
+
+
+ALL_AIDS = Aids()
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One node as it was drawn: its class `network`, and the `quality` of its way to the core.
 
@@ -223,11 +234,9 @@ ASSUMPTIONS = (
 # --- drawing
 
 
-def draw_pair(seed: int, *, ipv6: bool = True) -> Pair:
-    """The pair of `seed`; without `ipv6` the same one, only that nobody has it."""
-    ends = {side: draw_endpoint(random.Random(f"population/{seed}/{side}")) for side in SIDES}
-    if not ipv6:
-        ends = {side: replace(end, has_ipv6=False) for side, end in ends.items()}
+def draw_pair(seed: int, aids: Aids = ALL_AIDS) -> Pair:
+    """The pair of `seed`; with fewer `aids` it is the same one but for these."""
+    ends = {side: _with(aids, draw_endpoint(random.Random(f"population/{seed}/{side}"))) for side in SIDES}
     relay_delay_s = _log_uniform(random.Random(f"population/{seed}/relay"), RELAY_DISTANCE_S)
     plan = InternetPlan(
         tuple(router for side in SIDES for router in _routers(side, ends[side], seed)),
@@ -235,6 +244,10 @@ def draw_pair(seed: int, *, ipv6: bool = True) -> Pair:
         (RelayPlan("relay1.test", (4, 6), quality=LinkQuality(relay_delay_s)),),
     )
     return Pair(ends["left"], ends["right"], Scenario(seed, plan, (Dial("left"),)))
+
+
+def _with(aids: Aids, end: Endpoint) -> Endpoint:
+    return replace(end, has_ipv6=end.has_ipv6 and aids.ipv6, maps_ports=end.maps_ports and aids.port_mapping)
 
 
 def draw_endpoint(rng: random.Random) -> Endpoint:
