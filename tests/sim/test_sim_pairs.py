@@ -101,7 +101,7 @@ def test_a_summary_has_the_times_of_those_that_came_so_far():
 
 def test_what_was_not_as_it_must_be_is_a_failure_whatever_came_of_it():
     whole = pair(1)
-    violation = Violation(3.0, "not direct within 75 s, though that is possible")
+    violation = Violation(3.0, "not direct within 200 s, though that is possible")
     verdict = replace(whole.run.verdict, violations=(violation,))
     broken = replace(whole, run=replace(whole.run, verdict=verdict))
     assert broken.outcome == "failed"

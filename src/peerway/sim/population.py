@@ -227,7 +227,7 @@ ASSUMPTIONS = (
     " 5 ms (mobile 20 ms), loss up to 0.4 % (mobile 2 %) each way. No line is busy.",
     "The nodes run already and know the relay. 35 % of homes without a carrier's NAT have a router that"
     " gives a port when asked to. No ports are guessed.",
-    "What the topology does not allow is watched for 3 s, what it allows for 75 s.",
+    "What the topology does not allow is watched for 3 s, what it allows for 200 s, on clean lines for 10 s.",
 )
 
 

@@ -44,7 +44,8 @@ from peerway.sim.tap import Moment
 
 START_S = 3.0  # for relays to be reached and addresses to be gathered
 DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most
-DIRECT_WITHIN_S = 75.0  # a path that was gone for long is tried each 30 s
+DIRECT_WITHIN_S = 200.0  # three rounds of probing, each of which opens routers to another depth
+TALK_EVERY_S = 20.0
 DIAL_WITHIN_S = 20.0
 CERTAIN_S = 3.0  # what may not become direct is watched so long
 FIRST_DIRECT_WITHIN_S = 10.0  # where nothing is left to chance
@@ -140,7 +141,6 @@ class Run:
         self._expected = self._outlook()
         self._is_wanted = False
         self._may_end = False
-        self._closures_seen = 0
 
     def _let_attack(self) -> None:
         attacks = [strategy for strategy in HARMLESS if strategy.name in self.scenario.attacks]
@@ -425,11 +425,23 @@ class Run:
             self._fail(f"what {late} sent did not arrive within {within_s:.0f} s")
         return talk.is_up
 
+    def _talk_until_direct(self, limit_s: float) -> bool:
+        """Whether both become direct in time, in use all along: for who is idle no path is looked for."""
+        end = self.world.now + limit_s
+        while not self.world.run_while(
+            lambda: not self._are_direct, min(TALK_EVERY_S, max(end - self.world.now, 0.0))
+        ):
+            if self.world.now >= end:
+                return False
+            if self.talk.is_up:
+                self._exchange(dict.fromkeys(SIDES, 1), DATA_WITHIN_S)
+        return True
+
     def _find_path(self, expected: Outlook) -> None:
         if expected == "direct":
             is_first = self._outcome == "failed"
             limit_s = FIRST_DIRECT_WITHIN_S if is_first and self._is_calm else DIRECT_WITHIN_S
-            if not self.world.run_while(lambda: not self._are_direct, limit_s):
+            if not self._talk_until_direct(limit_s):
                 self._fail(f"not direct within {limit_s:.0f} s, though that is possible")
         else:
             self.world.run_for(CERTAIN_S)
