@@ -137,7 +137,7 @@ class Monitor:
         for excess in harm.sent(sighting.destination, size, sighting.at):
             self._report(sighting.node, excess)
         for witness in witnesses:
-            if wrong := witness.went(sighting.destination, sighting.data):
+            if wrong := witness.went(sighting.source, sighting.destination, sighting.data):
                 self._report(sighting.node, wrong)
 
     def _note_mapping(self, data: bytes) -> None:

@@ -30,7 +30,7 @@ class Witness:
         self._node = node
         self._came: dict[UdpAddress, deque[bytes]] = {}
         self._pinged: dict[UdpAddress, deque[bytes]] = {}
-        self._answered: dict[tuple[UdpAddress, bytes], None] = {}
+        self._answered: dict[tuple[UdpAddress, UdpAddress, bytes], None] = {}
 
     def came(self, source: UdpAddress, data: bytes) -> None:
         """Something came from `source`, or in its name."""
@@ -38,13 +38,13 @@ class Witness:
             # read later: the keys may not be known yet
             self._came.setdefault(source, deque(maxlen=PROBES_KEPT)).append(data)
 
-    def went(self, destination: UdpAddress, data: bytes) -> str:
-        """The node sent something there; what is wrong with that, or ""."""
+    def went(self, source: UdpAddress, destination: UdpAddress, data: bytes) -> str:
+        """The node sent something there by its socket `source`; what is wrong with that, or ""."""
         agent = self._sender(data) if _is_probe(data) else None
         message = read(agent._sealer._aead, data) if agent is not None else None
         if isinstance(message, Ping) and message.size >= FULL_SIZE:
             self._pinged.setdefault(destination, deque(maxlen=PROBES_KEPT)).append(message.token)
-        return self._note_answer(destination, message) if isinstance(message, Pong) else ""
+        return self._note_answer(source, destination, message) if isinstance(message, Pong) else ""
 
     def lacking(self, link: int, remote: Address) -> str:
         """What was never seen of the two things that prove a path to `remote`, or "".
@@ -63,8 +63,9 @@ class Witness:
             return "no ping of the peer came from there"
         return ""
 
-    def _note_answer(self, destination: UdpAddress, pong: Pong) -> str:
-        answer = (destination, pong.token)
+    def _note_answer(self, source: UdpAddress, destination: UdpAddress, pong: Pong) -> str:
+        # a copy may be faster than the ping, and reach another socket: each pair answers once
+        answer = (source, destination, pong.token)
         if answer in self._answered:
             return f"answered a ping from {destination} again"
         self._answered[answer] = None
