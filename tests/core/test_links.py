@@ -13,11 +13,12 @@ from peerway.core.links import LinkEvent, Links
 from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.signal.door import Admission
-from peerway.core.signal.message import Body, Signal, build, parse
+from peerway.core.signal.message import Birth, Body, Signal, build, parse
 from peerway.sim.transport import SimTransports
 
 US = SecretKey(b"\x01" * 32)
 TICKET = b"t" * 16
+NOT_TOLD = Birth()
 RELAY = RelayAddress("http://relay", b"k" * 32)
 
 
@@ -28,10 +29,10 @@ class Bench:
         self.links = Links(US, Admission(secret=TICKET), ProbeBudget(), self.rng, transports)
         self.now = 0.0
 
-    def hello(self, sender, number):
+    def hello(self, sender, number, born=NOT_TOLD):
         """The `number`-th hello of a sender, as it would be recorded."""
         secret = bytes([number]) * 32
-        body = Body(dial=b"dial %d" % number, admission=TICKET)
+        body = Body(dial=b"dial %d" % number, admission=TICKET, born=born)
         signal = Signal(sender.node_id, US.node_id, secret, b"", 1, body)
         return build(signal, sender.shared_with(US.node_id.box_public()), self.rng)
 
@@ -146,3 +147,23 @@ def test_a_hello_of_an_exchange_that_is_over_begins_nothing():
     assert bench.links.drops["signal: hello of an exchange that is over"] == 1
     bench.arrive(bench.hello(PEER, 2), RELAY)
     assert bench.links.drops["signal: hello of an exchange that is over"] == 1
+
+
+OLDER = "signal: hello of an exchange older than one that stands"
+
+
+def test_a_hello_from_before_an_exchange_that_stands_begins_nothing():
+    bench = Bench()
+    bench.arrive(bench.hello(PEER, 1, Birth(b"one run.", 7)), RELAY)
+    bench.arrive(bench.hello(PEER, 2, Birth(b"one run.", 6)), RELAY)
+    assert bench.links.drops[OLDER] == 1
+    assert bench.pending == [1]
+
+
+@pytest.mark.parametrize("born", [Birth(b"one run.", 8), Birth(b"another.", 1)], ids=["later", "another run"])
+def test_a_hello_of_a_later_exchange_or_another_run_begins_one(born):
+    bench = Bench()
+    bench.arrive(bench.hello(PEER, 1, Birth(b"one run.", 7)), RELAY)
+    bench.arrive(bench.hello(PEER, 2, born), RELAY)
+    assert bench.links.drops[OLDER] == 0
+    assert bench.pending == [1, 2]

@@ -106,6 +106,8 @@ def sealed(**changes):
         "admission": b"",
         "round": 0,
         "candidates": [],
+        "run": bytes(8),
+        "number": 1,
     }
     content = list({**fields, **changes}.values())
     return b"\x04" + A.node_id.public + bytes(24) + seal(msgspec.msgpack.encode(content), bytes(24), SHARED)
@@ -123,6 +125,8 @@ def sealed(**changes):
         ({"acknowledged": -1}, "out of range"),
         ({"index": 1 << 32}, "out of range"),
         ({"round": 1 << 32}, "out of range"),
+        ({"number": -1}, "out of range"),
+        ({"run": b"short"}, "run of the wrong length"),
         ({"dial": b"d" * 21}, "too long"),
         ({"admission": b"a" * 33}, "too long"),
         ({"candidates": [(1, "192.0.2.1", 1)] * 17}, "more than 16"),

@@ -118,7 +118,9 @@ async def overloading(bench: Bench) -> Seen:
         "second, later, as at the same": later == collided,
         "first is undisturbed": again == first,
     }
-    if first is not None and port_of(first) == apart == 5100:  # by rule: a small range gives equal ports by chance
+    if (
+        first is not None and port_of(first) == apart == 5100
+    ):  # by rule: a small range gives equal ports by chance
         await bench.send(stranger, first)
         await sight(bench, two, elsewhere)
         await bench.send(late_stranger, first)

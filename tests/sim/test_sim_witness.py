@@ -9,6 +9,7 @@ from peerway.sim.tap import Moment
 from peerway.sim.witness import Witness, read
 
 LINK = 1
+SOCKET, OTHER_SOCKET = UdpAddress("192.168.1.2", 41641), UdpAddress("192.168.1.2", 41642)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,15 @@ def shown(left, which):
         if probe is not None and which(probe):
             witness.came(RIGHT_OUTSIDE, data)
     for data in went:
-        assert witness.went(RIGHT_OUTSIDE, data) == ""
+        assert witness.went(SOCKET, RIGHT_OUTSIDE, data) == ""
     return witness
+
+
+def answering(left):
+    """A witness, and an answer that the node gave."""
+    node, _, went = left
+    agent = node.machine._links._table[LINK]._agent
+    return Witness(node), next(data for data in went if isinstance(read(agent._sealer._aead, data), Pong))
 
 
 def test_a_path_is_proven_by_an_answer_and_a_ping(left):
@@ -70,18 +78,22 @@ def test_what_came_from_elsewhere_proves_nothing(left):
 
 
 def test_an_answer_is_given_once(left):
-    node, _, went = left
-    witness = Witness(node)
-    agent = node.machine._links._table[LINK]._agent
-    (answer, *_) = (data for data in went if isinstance(read(agent._sealer._aead, data), Pong))
-    assert witness.went(RIGHT_OUTSIDE, answer) == ""
-    assert witness.went(RIGHT_OUTSIDE, answer) == f"answered a ping from {RIGHT_OUTSIDE} again"
+    witness, answer = answering(left)
+    assert witness.went(SOCKET, RIGHT_OUTSIDE, answer) == ""
+    assert witness.went(SOCKET, RIGHT_OUTSIDE, answer) == f"answered a ping from {RIGHT_OUTSIDE} again"
+
+
+def test_an_answer_may_be_given_once_by_each_socket(left):
+    witness, answer = answering(left)
+    assert witness.went(SOCKET, RIGHT_OUTSIDE, answer) == ""
+    assert witness.went(OTHER_SOCKET, RIGHT_OUTSIDE, answer) == ""
+    assert witness.went(OTHER_SOCKET, RIGHT_OUTSIDE, answer) == f"answered a ping from {RIGHT_OUTSIDE} again"
 
 
 def test_what_it_cannot_read_is_nothing_to_it(left):
     witness = Witness(left[0])
     for noise in (b"", b"\x05", b"\x05" + bytes(64), b"\x40" + bytes(64)):
         witness.came(RIGHT_OUTSIDE, noise)
-        assert witness.went(RIGHT_OUTSIDE, noise) == ""
+        assert witness.went(SOCKET, RIGHT_OUTSIDE, noise) == ""
     assert witness.lacking(LINK, RIGHT_OUTSIDE) == "no ping of full size was answered there"
     assert witness.lacking(99, RIGHT_OUTSIDE) == ""

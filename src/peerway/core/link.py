@@ -40,7 +40,7 @@ from peerway.core.path.survey import Surroundings
 from peerway.core.probe.message import ProbeOpener, ProbeSealer, derive_keys
 from peerway.core.quic.events import SessionClosed, SessionEnded, SessionEstablished
 from peerway.core.quic.session import QuicSession
-from peerway.core.signal.message import Signal
+from peerway.core.signal.message import Birth, Signal
 from peerway.core.signal.session import (
     CandidatesAcknowledged,
     CandidatesReceived,
@@ -175,6 +175,11 @@ class Link(Composite[str]):
     def peer_secret(self) -> bytes:
         """The peer's secret of this exchange, empty until it is known."""
         return self._session.peer_secret
+
+    @property
+    def peer_born(self) -> Birth:
+        """When the peer entered this exchange, as it says."""
+        return self._session.peer_born
 
     @property
     def is_proven(self) -> bool:

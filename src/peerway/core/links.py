@@ -32,7 +32,7 @@ from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
 from peerway.core.quic.session import QuicSession
 from peerway.core.quic.transport import TransportFactory
 from peerway.core.signal.door import Admission, Door
-from peerway.core.signal.message import Signal, sender_of
+from peerway.core.signal.message import RUN_SIZE, Birth, Signal, sender_of
 from peerway.core.signal.session import SignalSession
 from peerway.core.ticket import Ticket
 
@@ -85,6 +85,8 @@ class Links(Composite[int]):
         self._door = Door(key, admission)
         self._table = LinkTable(rng)
         self._unread: dict[int, Link] = {}
+        self._run = rng.randbytes(RUN_SIZE)
+        self._exchanges = 0
         self._spent: dict[tuple[NodeId, bytes], None] = {}
         self._surroundings = Surroundings()
 
@@ -253,6 +255,9 @@ class Links(Composite[int]):
             self._table[dial].learn_route(source, now)
             self._touch(dial)
             return
+        if any(hello.body.born.is_before(link.peer_born) for _, link in known):
+            # the peer knew it when it entered the other: it has not begun anew, both dialled at once
+            raise WireError("signal: hello of an exchange older than one that stands")
         if dial is None and not self._door.admits(hello):
             raise WireError("signal: hello of somebody we do not admit")
         if not hello.body.dial:
@@ -334,7 +339,9 @@ class Links(Composite[int]):
         return number
 
     def _new_session(self, peer: NodeId, index: int) -> SignalSession:
-        return SignalSession(self._key, peer, self._door.shared_with(peer), index, self._rng)
+        self._exchanges += 1
+        born = Birth(self._run, self._exchanges)
+        return SignalSession(self._key, peer, self._door.shared_with(peer), index, self._rng, born)
 
     def _spend(self, link: Link) -> None:
         # a hello that took a slow way, or that somebody repeats, begins nothing any more

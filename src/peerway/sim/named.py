@@ -214,6 +214,25 @@ _ALL = (
         ),
     ),
     NamedScenario(
+        "both-dial",
+        "Both dial at once over two relays, and a bad line delays one hello until the other has been answered.",
+        Scenario(
+            502399,
+            InternetPlan(
+                (
+                    RouterPlan("left-home", quality=LinkQuality(delay_s=0.04, loss=0.15)),
+                    RouterPlan("right-mobile"),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("left-home"),)),
+                    HostPlan("right", (InterfacePlan("right-mobile"),)),
+                ),
+                relays=(RelayPlan("relay1.test"), RelayPlan("relay2.test")),
+            ),
+            (Dial("both"),),
+        ),
+    ),
+    NamedScenario(
         "reboot-and-renumber",
         "A home router restarts and has another address then.",
         Scenario(1, TWO_HOMES, (Dial("left"), Reboot("left-home", renumber=True), Transfer("right", 50_000))),

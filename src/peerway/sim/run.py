@@ -353,11 +353,12 @@ class Run:
         self._settle()
 
     def _partition(self, name: str, seconds: float) -> None:
+        is_calm = self._is_calm
         self.internet.cut(name)
         began = self.world.now
         is_untouched = self._are_direct and name in self.internet.relays
         if self._is_wanted and is_untouched and self.talk.is_up and seconds > AT_ONCE_S:
-            self._exchange(dict.fromkeys(SIDES, NOTE_SIZE), AT_ONCE_S)
+            self._exchange(dict.fromkeys(SIDES, NOTE_SIZE), AT_ONCE_S if is_calm else DATA_WITHIN_S)
         self.world.run_until(began + seconds)
         self._may_end |= seconds >= SURVIVES_S
         self.internet.mend(name)

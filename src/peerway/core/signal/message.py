@@ -19,9 +19,22 @@ from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
 FIRST_BYTE = 0x04
 LABEL = "peerway signal 1"
 SECRET_SIZE = 32
+RUN_SIZE = 8
 MAX_SIGNAL_SIZE = 2048
 MAX_CONNECTION_ID = 20  # RFC 9000 17.2
 _PREFIX_SIZE = 1 + KEY_SIZE + NONCE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """When a node entered an exchange: its `number`th in one run, which 8 random bytes tell from others."""
+
+    run: bytes = bytes(RUN_SIZE)
+    number: int = 0
+
+    def is_before(self, other: Birth) -> bool:
+        """Whether it entered the other one later. Of another run nothing is known."""
+        return self.run == other.run and self.number < other.number
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,7 @@ class Body:
     that it has begun to send towards the candidates named there. `index` is where probes
     for the sender go. `dial` is the original destination connection id of the sender's QUIC
     dial, empty when it does not dial. `admission` is a ticket's secret, or empty.
-    `round` is the number of the sender's latest round of probing.
+    `round` is the number of the sender's latest round of probing, `born` when it entered the exchange.
     """
 
     acknowledged: int = 0
@@ -42,6 +55,7 @@ class Body:
     admission: bytes = b""
     round: int = 0
     candidates: tuple[Candidate, ...] = ()
+    born: Birth = Birth()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,8 @@ class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     admission: bytes
     round: int
     candidates: list[tuple[int, str, int]]
+    run: bytes
+    number: int
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -95,6 +111,8 @@ def build(signal: Signal, shared: bytes, rng: Rng) -> bytes:
         body.admission,
         body.round,
         [(int(c.kind), c.address.ip, c.address.port) for c in body.candidates],
+        body.born.run,
+        body.born.number,
     )
     nonce = rng.randbytes(NONCE_SIZE)
     return bytes([FIRST_BYTE]) + signal.sender.public + nonce + seal(_encoder.encode(wire), nonce, shared)
@@ -123,10 +141,12 @@ def parse(data: bytes, key: SecretKey, shared: bytes) -> Signal:
         raise WireError("signal: a secret of the wrong length")
     if not (0 < wire.counter < _U64 and 0 <= wire.acknowledged < _U64):
         raise WireError("signal: a counter out of range")
-    if not (0 <= wire.index < _U32 and 0 <= wire.round < _U32):
+    if not (0 <= wire.index < _U32 and 0 <= wire.round < _U32 and 0 <= wire.number < _U32):
         raise WireError("signal: a number out of range")
     if len(wire.dial) > MAX_CONNECTION_ID or len(wire.admission) > SECRET_SIZE:
         raise WireError("signal: a field too long")
+    if len(wire.run) != RUN_SIZE:
+        raise WireError("signal: a run of the wrong length")
     body = Body(
         wire.acknowledged,
         wire.wants_answer,
@@ -135,6 +155,7 @@ def parse(data: bytes, key: SecretKey, shared: bytes) -> Signal:
         wire.admission,
         wire.round,
         _candidates(wire.candidates),
+        Birth(wire.run, wire.number),
     )
     return Signal(sender, key.node_id, wire.secret, wire.echo, wire.counter, body)
 

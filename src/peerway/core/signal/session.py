@@ -21,7 +21,7 @@ from enum import Enum, auto
 from peerway.core.identity import NodeId, SecretKey
 from peerway.core.machine import Address, Event, Leaf, RelayAddress, Rng, Transmit
 from peerway.core.path.candidate import Candidate
-from peerway.core.signal.message import SECRET_SIZE, Body, Signal, build
+from peerway.core.signal.message import SECRET_SIZE, Birth, Body, Signal, build
 from peerway.core.signal.routes import Routes
 
 RETRANSMIT_FIRST_S = 0.25
@@ -72,18 +72,21 @@ class SignalUnanswered(Event):
 
 
 class SignalSession(Leaf):
-    """The exchange with `peer` under one secret of ours; see the module's text."""
+    """The exchange with `peer` under one secret of ours; see the module's text. `born`: when it began."""
 
-    def __init__(self, key: SecretKey, peer: NodeId, shared: bytes, index: int, rng: Rng) -> None:
+    def __init__(
+        self, key: SecretKey, peer: NodeId, shared: bytes, index: int, rng: Rng, born: Birth | None = None
+    ) -> None:
         super().__init__()
         self.peer = peer
         self.state = State.DIALLING
         self.secret = rng.randbytes(SECRET_SIZE)
         self.peer_secret = b""
+        self.peer_born = Birth()
         self._key = key
         self._shared = shared
         self._rng = rng
-        self._body = Body(index=index)
+        self._body = Body(index=index, born=born or Birth())
         self._routes = Routes()
         self._counter = 0
         self._content_counter = 0
@@ -126,6 +129,7 @@ class SignalSession(Leaf):
         """Take up an authorised hello and answer it the way it came."""
         self.state = State.ANSWERING
         self.peer_secret = hello.secret
+        self.peer_born = hello.body.born
         self._peer_counter = hello.counter
         self._routes.signal_came(route)
         self._say(now, (route,))
@@ -158,6 +162,7 @@ class SignalSession(Leaf):
         if self.state is not State.PROVEN and signal.echo:
             self.state = State.PROVEN
             self.peer_secret = signal.secret
+            self.peer_born = signal.body.born
             self._body = replace(self._body, admission=b"")
             self._events.append(PeerProven(signal.secret, signal.body.index))
         if self.state is State.PROVEN:
