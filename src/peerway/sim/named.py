@@ -215,7 +215,7 @@ _ALL = (
     ),
     NamedScenario(
         "both-dial",
-        "Both dial at once over two relays, and a bad line delays one hello until the other has been answered.",
+        "Both dial at once, and a bad line delays one hello until the other has been answered.",
         Scenario(
             502399,
             InternetPlan(
