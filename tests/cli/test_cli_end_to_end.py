@@ -72,7 +72,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def relay(start):
-    return start("serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0").line()
+    return start("serve", "--plain", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0").line()
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_without_a_relay_it_says_so_and_connects_directly(start, connect):
 
 
 def test_serve_with_its_own_certificate_prints_a_pinned_url_that_stays(start, connect):
-    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0", "--self-signed")
+    arguments = ("serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
     server = start(*arguments)
     url = server.line()
     pin = re.fullmatch(r"https://127\.0\.0\.1:\d+\?.*pin=([0-9a-f]{64})", url)[1]
@@ -284,13 +284,16 @@ def test_serve_with_its_own_certificate_prints_a_pinned_url_that_stays(start, co
 
 
 def test_serve_says_when_it_is_plain_http(start):
-    server = start("serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
+    server = start("serve", "--plain", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
     assert server.line().startswith("http://127.0.0.1:")
     assert server.end(signal.SIGINT) == (130, b"")
     assert "plain-http" in server.stderr
 
 
 def test_serve_refuses_what_contradicts_itself(start):
-    server = start("serve", "--certificate", "a.pem")
+    server = start("serve", "--cert", "a.pem")
     assert server.end() == (2, b"")
     assert "a certificate needs its key" in server.stderr
+    server = start("serve", "--plain", "--cert", "a.pem", "--key", "a.key")
+    assert server.end() == (2, b"")
+    assert "--plain and --cert exclude each other" in server.stderr

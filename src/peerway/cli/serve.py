@@ -29,22 +29,24 @@ def command(
     port: int | None,
     stun_port: int | None,
     stun_other_port: int | None,
-    self_signed: bool | None,
-    certificate: Path | None,
-    certificate_key: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    plain: bool | None,
 ) -> Exit:
     """Run a relay and a STUN server, and print the URL that both sides need.
 
-    Without TLS it is for laboratories, and for a place behind a proxy that does TLS.
-    Ctrl-C lets the clients know before it ends.
+    It speaks TLS, with a certificate that it signs itself where none is given: the URL then
+    says by which pin to know it. Ctrl-C lets the clients know before it ends.
 
     \b
-      peerway serve --name relay.example.org --self-signed
+      peerway serve --name relay.example.org
+      peerway serve --name relay.example.org --cert fullchain.pem --key privkey.pem
     """
-    files = (certificate, certificate_key)
+    files = (cert, key)
+    if plain and any(files):
+        raise UsageError("--plain and --cert exclude each other")
+    self_signed = not plain and not any(files)
     if self_signed:
-        if any(files):
-            raise UsageError("--self-signed and --certificate exclude each other")
         directory = state_directory()
         ensure_private(directory)
         files = (directory / "serve.crt", directory / "serve.key")

@@ -95,6 +95,7 @@ FRESH_KEY = "the secret key's file, made when it does not exist [default: a fres
 ADVERTISED = "an outside address that a router forwards to our port (repeatable)"
 FURTHER_STUN = "a STUN server beside the relays' own (repeatable)"
 CHECKS = ("netcheck",)  # needs relays and servers, but runs no node
+CERTIFICATE = "the certificate chain to show, PEM [default: one made here and kept, which the URL pins]"
 OTHER_PORT = (
     "a second UDP port for STUN, with which clients see more of their NAT "
     "[default: none; with two --host of one family, the next one]"
@@ -117,14 +118,12 @@ SETTINGS = (
     Setting("ping", "key", Kind.FILE, FRESH_KEY),
     Setting("serve", "name", Kind.TEXT, "how others reach this machine [default: its own address]", "HOST"),
     Setting("serve", "host", Kind.TEXTS, "an address to listen at (repeatable) [default: all]", "IP"),
-    Setting("serve", "port", Kind.PORT, "the relay's TCP port [default: 443 with TLS, 3340 without]"),
+    Setting("serve", "port", Kind.PORT, "the relay's TCP port [default: 443, with --plain 3340]"),
     Setting("serve", "stun-port", Kind.PORT, "the STUN server's UDP port [default: 3478]"),
     Setting("serve", "stun-other-port", Kind.PORT, OTHER_PORT),
-    Setting(
-        "serve", "self-signed", Kind.SWITCH, "TLS with a certificate made here and kept; the URL pins it"
-    ),
-    Setting("serve", "certificate", Kind.FILE, "TLS with this certificate chain, PEM"),
-    Setting("serve", "certificate-key", Kind.FILE, "the certificate's private key, PEM"),
+    Setting("serve", "cert", Kind.FILE, CERTIFICATE),
+    Setting("serve", "key", Kind.FILE, "the certificate's private key, PEM"),
+    Setting("serve", "plain", Kind.SWITCH, "HTTP without TLS: for laboratories, and behind a TLS proxy"),
 )
 
 
