@@ -2,20 +2,24 @@
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import pytest
 
 from peerway.core.ticket import Ticket
+from peerway.server.certificate import self_signed
 
 TIMEOUT_S = 60
 BIG = bytes(range(256)) * 80_000
@@ -297,3 +301,35 @@ def test_serve_refuses_what_contradicts_itself(start):
     server = start("serve", "--plain", "--cert", "a.pem", "--key", "a.key")
     assert server.end() == (2, b"")
     assert "--plain and --cert exclude each other" in server.stderr
+
+
+def test_serve_reads_its_certificate_anew_at_a_hangup_and_serves_on(start, connect, tmp_path):
+    files = (tmp_path / "cert.pem", tmp_path / "key.pem")
+
+    def renew():
+        made = self_signed("127.0.0.1")
+        for path, content in zip(files, (made.certificate, made.key), strict=True):
+            path.write_bytes(content)
+        return made.certificate
+
+    old = renew()
+    arguments = ("--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
+    server = start("-v", "serve", *arguments, "--cert", str(files[0]), "--key", str(files[1]))
+    url = server.line()
+    address = ("127.0.0.1", urlsplit(url).port)
+    assert ssl.get_server_certificate(address).encode() == old
+    listener = start("listen", "--once", "--relay", url)
+    ticket = listener.line()
+    new = renew()
+    server.process.send_signal(signal.SIGHUP)
+    while ssl.get_server_certificate(address).encode() == old:
+        pass
+    assert ssl.get_server_certificate(address).encode() == new
+    assert "client-disconnected" not in server.stderr
+    renewed = replace(Ticket.parse(ticket), relays=(url.partition("?")[0] + "?pin=" + pin_of_pem(new),))
+    assert connect(str(renewed), b"after\n")[0] == 0
+    assert listener.end() == (0, b"after\n")
+
+
+def pin_of_pem(certificate):
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.decode())).hexdigest()

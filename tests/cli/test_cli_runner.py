@@ -20,7 +20,16 @@ async def main():
         if "stuck" in sys.argv:
             await asyncio.Event().wait()
 
-sys.exit(run(main(), terminated=Exit.OK if "serves" in sys.argv else Exit.TERMINATED))
+def reload():
+    print("read again", flush=True)
+
+sys.exit(
+    run(
+        main(),
+        terminated=Exit.OK if "serves" in sys.argv else Exit.TERMINATED,
+        reload=reload if "serves" in sys.argv else None,
+    )
+)
 """
 
 
@@ -60,6 +69,16 @@ def test_a_signal_cleans_up_and_gives_its_code(start, number, arguments, code):
     process.send_signal(number)
     out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == ("cleaned up\n", "", code)
+
+
+def test_a_hangup_has_a_server_read_its_files_again_and_ends_nothing(start):
+    process = start("serves")
+    for _ in range(2):
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "read again\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == ("cleaned up\n", "", 0)
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_clean_up(start):

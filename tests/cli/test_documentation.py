@@ -51,7 +51,8 @@ def start(tmp_path):
 
 
 def test_the_readmes_programs_talk_to_each_other(start):
-    server = start("-m", "peerway", "serve", "--plain", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
+    served = ("serve", "--plain", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
+    server = start("-m", "peerway", *served)
     listener = start("-c", example("listen.py"), server.stdout.readline().strip())
     dialler = start("-c", NO_ROUTER + example("connect.py"), listener.stdout.readline().strip())
     out, _ = dialler.communicate(timeout=TIMEOUT_S)

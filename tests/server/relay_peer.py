@@ -44,6 +44,14 @@ async def until(condition, what):
             raise AssertionError(f"waited in vain for {what}") from None
 
 
+def trusting_client():
+    """TLS for a client that believes every certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 class RelayPeer(asyncio.Protocol):
     """Drives one `RelayClient`; `events` is what it said."""
 
@@ -54,20 +62,18 @@ class RelayPeer(asyncio.Protocol):
         self.events = []
         self.transport = None
         self.certificate = None
+        self.tls_version = None
 
     @classmethod
-    async def connect(cls, url, seed, local=None):
+    async def connect(cls, url, seed, local=None, context=None):
         """Connect and wait until the relay knows us."""
-        peer = await cls(url, seed).open(local)
+        peer = await cls(url, seed).open(local, context)
         await until(lambda: peer.client.connected, "connected to the relay")
         return peer
 
-    async def open(self, local=None):
-        context = None
-        if self.url.tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
+    async def open(self, local=None, context=None):
+        if self.url.tls and context is None:
+            context = trusting_client()
         await asyncio.get_running_loop().create_connection(
             lambda: self, self.url.host, self.url.port, ssl=context, local_addr=local
         )
@@ -96,6 +102,7 @@ class RelayPeer(asyncio.Protocol):
         self.transport = transport
         tls = transport.get_extra_info("ssl_object")
         self.certificate = tls.getpeercert(binary_form=True) if tls else None
+        self.tls_version = tls.version() if tls else None
         self.client.stream_opened(time.monotonic())
         self.drain()
 

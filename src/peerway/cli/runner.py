@@ -1,7 +1,7 @@
 """Runs a command's coroutine under asyncio, and turns signals into an orderly end.
 
 Ctrl-C, SIGTERM and SIGHUP cancel the coroutine, which cleans up in its `async with`s; a
-second Ctrl-C ends the program without waiting.
+second Ctrl-C ends the program without waiting. To a server SIGHUP says that its files changed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,25 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 from peerway.cli.errors import Exit
 
 
-def run(main: Coroutine[object, object, Exit], *, terminated: Exit = Exit.TERMINATED) -> Exit:
-    """The coroutine's exit code; 130 after Ctrl-C, `terminated` after SIGTERM or SIGHUP."""
+def run(
+    main: Coroutine[object, object, Exit],
+    *,
+    terminated: Exit = Exit.TERMINATED,
+    reload: Callable[[], None] | None = None,
+) -> Exit:
+    """The coroutine's exit code; 130 after Ctrl-C, `terminated` after SIGTERM or SIGHUP.
+
+    With `reload`, SIGHUP calls that and ends nothing.
+    """
     stop = _Stop()
     try:
         with asyncio.Runner() as runner:
-            return runner.run(stop.supervise(main))
+            return runner.run(stop.supervise(main, reload))
     except asyncio.CancelledError:
         if stop.received is None:
             raise
@@ -36,15 +44,21 @@ class _Stop:
         self.received: signal.Signals | None = None
         self._task: asyncio.Task[object] | None = None
 
-    async def supervise(self, main: Coroutine[object, object, Exit]) -> Exit:
+    async def supervise(
+        self, main: Coroutine[object, object, Exit], reload: Callable[[], None] | None
+    ) -> Exit:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            if number is None or signal.getsignal(number) is signal.SIG_IGN:
-                continue  # nohup, or a shell's background job: it is meant to be ignored
+            if number is None:
+                continue
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
-                loop.add_signal_handler(number, self._stop, number)
+                if name == "SIGHUP" and reload is not None:
+                    loop.add_signal_handler(number, reload)
+                elif signal.getsignal(number) is not signal.SIG_IGN:
+                    # else nohup, or a shell's background job: it is meant to be ignored
+                    loop.add_signal_handler(number, self._stop, number)
         return await main
 
     def _stop(self, number: signal.Signals) -> None:

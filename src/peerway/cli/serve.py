@@ -65,7 +65,7 @@ def command(
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return runner.run(_serve(output, server), terminated=Exit.OK)
+    return runner.run(_serve(output, server), terminated=Exit.OK, reload=server.reload)
 
 
 async def _serve(output: Output, server: Server) -> Exit:

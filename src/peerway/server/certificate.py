@@ -51,6 +51,11 @@ class ServerCertificate:
         first = self._first()
         return self.digest if first.issuer == first.subject else None
 
+    @property
+    def not_after(self) -> str:
+        """Until when it is valid: ISO 8601, UTC."""
+        return self._first().not_valid_after_utc.isoformat()
+
     def context(self) -> ssl.SSLContext:
         """TLS for a server that shows this certificate. Raises `CertificateError`."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -20,7 +20,13 @@ from typing import Literal, Self
 
 from peerway.core.relay.server import RelayLimits, RelayServer
 from peerway.core.relay.url import PLAIN_PORT, STUN_PORT, TLS_PORT, RelayUrl, canonical_host
-from peerway.server.certificate import ServerCertificate, load, load_or_make, self_signed
+from peerway.server.certificate import (
+    CertificateError,
+    ServerCertificate,
+    load,
+    load_or_make,
+    self_signed,
+)
 from peerway.server.listen import EVERYWHERE, TcpListener, bind_all, check_host
 from peerway.server.relay import RelayService
 from peerway.server.stun import StunService
@@ -138,7 +144,7 @@ class Server:
     async def __aenter__(self) -> Self:
         if self._relay is not None or self._stun is not None:
             raise RuntimeError("this server was entered before; make a new one")
-        context = self._tls_context()
+        context = self._first_context()
         self._stun = StunService(self._stun_hosts, self._wanted_stun_port, self._other_port_to_bind())
         try:
             listeners = bind_all("the relay", self._hosts, self._port_to_bind(), TcpListener)
@@ -170,6 +176,14 @@ class Server:
             for reason, count in sorted(self.drops.items()):
                 logger.info("server dropped reason=%r count=%d", reason, count)
 
+    def reload(self) -> None:
+        """Read the certificate's files again, for connections to come; those that stand are let be.
+
+        A certificate that cannot be used leaves the old one in place, and says so in the log.
+        """
+        if self._relay is not None and self._files is not None:
+            self._reload_certificate(self._files, self._relay)
+
     def _port_to_bind(self) -> int:
         if self._wanted_relay_port is not None:
             return self._wanted_relay_port
@@ -181,7 +195,7 @@ class Server:
         port = self._wanted_stun_port
         return port and (port + 1 if port < 65535 else port - 1)
 
-    def _tls_context(self) -> ssl.SSLContext | None:
+    def _first_context(self) -> ssl.SSLContext | None:
         if not self._encrypted:
             return None
         if self._files is None:
@@ -191,6 +205,19 @@ class Server:
         else:
             self._certificate = load(*self._files)
         return self._certificate.context()
+
+    def _reload_certificate(self, files: tuple[Path, Path], relay: RelayService) -> None:
+        pin = self._certificate.pin if self._certificate else None
+        try:
+            certificate = load(*files)
+            context = certificate.context()
+        except CertificateError as error:
+            logger.error("relay certificate-kept advice=%r error=%r", "the old one stays", str(error))
+            return
+        self._certificate, relay.tls = certificate, context
+        logger.info("relay certificate-loaded file=%s not_after=%s", files[0], certificate.not_after)
+        if certificate.pin != pin:
+            logger.warning("relay pin-changed url=%s advice=%r", self.url, "URLs with another pin fail now")
 
     def _check_entered(self) -> None:
         if self._relay is None:
