@@ -16,7 +16,8 @@ from peerway.core.relay.client import (
     RelayRestarting,
 )
 from peerway.core.relay.frames import FrameType, PeerGoneReason, build_frame, build_packets
-from peerway.core.relay.server import ClientConnected, ClientDisconnected, ConnectionRefused, RelayLimits
+from peerway.core.relay.limits import RelayLimits
+from peerway.core.relay.server import ClientConnected, ClientDisconnected, ConnectionRefused
 
 
 def key_of(name):

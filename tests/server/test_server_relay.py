@@ -10,7 +10,7 @@ from tests.server.relay_peer import RelayPeer, run, until
 
 from peerway.core.relay.client import PeerGone, RelayDisconnected, RelayHealthChanged, RelayRestarting
 from peerway.core.relay.frames import PeerGoneReason
-from peerway.core.relay.server import RelayLimits
+from peerway.core.relay.limits import RelayLimits
 from peerway.core.relay.url import RelayUrl
 from peerway.server import Server
 from peerway.server import connection as relay_connection

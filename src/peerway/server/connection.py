@@ -56,6 +56,11 @@ class RelayConnection(asyncio.BufferedProtocol):
         if self._transport is not None and not self._finished:
             self._transport.writelines(chunks)
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is finished, and the client still awaited."""
+        return self._linger is not None
+
     def finish(self) -> None:
         """Close once what was written is flushed, after `LINGER_S` at the latest."""
         if self._finished:
@@ -64,6 +69,7 @@ class RelayConnection(asyncio.BufferedProtocol):
         if self._transport is None:
             self._stop_opening()
         elif not self._transport.is_closing():
+            self._transport.resume_reading()  # or the client's end would not be seen
             self._linger = self._loop.call_later(LINGER_S, self._transport.abort)
             if self._transport.can_write_eof():
                 self._transport.write_eof()
@@ -77,6 +83,16 @@ class RelayConnection(asyncio.BufferedProtocol):
             self._stop_opening()
         else:
             self._transport.abort()
+
+    def hold(self) -> None:
+        """Read nothing for now."""
+        if self._transport is not None and not (self._finished or self._transport.is_closing()):
+            self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Read again."""
+        if self._transport is not None and not (self._finished or self._transport.is_closing()):
+            self._transport.resume_reading()
 
     # --- opening
 

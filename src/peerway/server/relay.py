@@ -8,20 +8,31 @@ share one buffer, since each is handed on before the next begins.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import math
+import os
+import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 
 from peerway.core.machine import CloseStream, Event, StreamWrite
+from peerway.core.relay.limits import HoldStream, ReleaseStream
 from peerway.core.relay.server import ClientConnected, ClientDisconnected, ConnectionRefused, RelayServer
 from peerway.io import clock
 from peerway.server.connection import RelayConnection
-from peerway.server.listen import TcpListener
+from peerway.server.listen import BACKLOG, TcpListener
 
 READ_BUFFER_BYTES = 128 << 10
 DRAIN_LIMIT_S = 3.0  # for all streams to close, at the end
 ACCEPT_PAUSE_S = 0.2  # when there are no file descriptors left
+WARN_EVERY_S = 60.0  # that there are none: strangers must not fill the log
+LEAVING = 256  # connections we closed whose client is awaited; further ones are cut off
+GATHERED_BYTES = 4 << 20  # read in one turn of the loop; then what is to be written is written first
 LONGEST_SLEEP_S = 10.0  # the loop's clock may stop in suspend, the machine's does not
+
+_DIED_WAITING = (errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)
 
 logger = logging.getLogger("peerway.server")
 
@@ -38,7 +49,12 @@ class RelayService:
         self._listeners = listeners
         self._loop = asyncio.get_running_loop()
         self._connections: dict[str, RelayConnection] = {}
+        self._leaving: set[str] = set()
         self._accepted = 0
+        self._gathered = 0
+        self._spare: int | None = None
+        self._open_spare()
+        self._warn_at = -math.inf
         self._flush_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -64,6 +80,7 @@ class RelayService:
             for handle in (self._timer, self._flush_handle):
                 if handle is not None:
                     handle.cancel()
+            self._close_spare()
 
     # --- accepting
 
@@ -72,14 +89,53 @@ class RelayService:
             try:
                 sock, address = await self._loop.sock_accept(listener.socket)
             except OSError as error:
-                logger.warning("relay not-accepting port=%d error=%s", listener.port, error)
-                await asyncio.sleep(ACCEPT_PAUSE_S)
+                await self._not_accepted(listener, error)
                 continue
-            self._accepted += 1
-            stream = str(self._accepted)
-            self._connections[stream] = RelayConnection(stream, sock, self)
-            self._machine.stream_accepted(stream, address[0], clock.now())
-            self._schedule_flush()
+            try:
+                self._take_in(sock, address[0])
+            except Exception:
+                logger.exception("relay failed doing=accept")
+                sock.close()
+
+    def _take_in(self, sock: socket.socket, remote_ip: str) -> None:
+        self._accepted += 1
+        stream = str(self._accepted)
+        self._machine.stream_accepted(stream, remote_ip, clock.now())
+        self._connections[stream] = RelayConnection(stream, sock, self)
+        self._schedule_flush()
+
+    async def _not_accepted(self, listener: TcpListener, error: OSError) -> None:
+        if error.errno in _DIED_WAITING:
+            self._machine.drops["lost before it was accepted"] += 1
+            await asyncio.sleep(0)
+            return
+        now = clock.now()
+        if now >= self._warn_at:
+            self._warn_at = now + WARN_EVERY_S
+            logger.warning("relay not-accepting port=%d error=%s", listener.port, error)
+        self._refuse_waiting(listener)
+        await asyncio.sleep(ACCEPT_PAUSE_S)
+
+    def _refuse_waiting(self, listener: TcpListener) -> None:
+        """Close what waits to be accepted, by the descriptor kept for that: silence would be worse."""
+        for _ in range(BACKLOG):
+            self._close_spare()
+            try:
+                listener.socket.accept()[0].close()
+            except OSError:
+                return
+            finally:
+                self._open_spare()
+            self._machine.drops["no file descriptors"] += 1
+
+    def _open_spare(self) -> None:
+        with suppress(OSError):
+            self._spare = os.open(os.devnull, os.O_RDONLY)
+
+    def _close_spare(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
 
     async def _stop_accepting(self) -> None:
         for task in self._accepting:
@@ -95,7 +151,11 @@ class RelayService:
     def received(self, stream: str, size: int) -> None:
         """The first `size` bytes of the read buffer came from `stream`."""
         self._machine.stream_data(stream, bytes(self.read_buffer[:size]), clock.now())
-        self._schedule_flush()
+        self._gathered += size
+        if self._gathered >= GATHERED_BYTES:
+            self._flush()
+        else:
+            self._schedule_flush()
 
     def paused(self, stream: str) -> None:
         """Much waits to be sent to `stream`."""
@@ -111,6 +171,7 @@ class RelayService:
         """The connection of `stream` is over and freed."""
         if self._connections.pop(stream, None) is None:
             return
+        self._leaving.discard(stream)
         self._machine.stream_closed(stream, error, clock.now())
         self._schedule_flush()
         if not self._connections and self._all_gone is not None and not self._all_gone.done():
@@ -128,7 +189,10 @@ class RelayService:
             self._flush_handle = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._flush_handle = None
+        if self._flush_handle is not None:
+            self._flush_handle.cancel()
+            self._flush_handle = None
+        self._gathered = 0
         writes: dict[str, list[bytes]] = {}
         while (output := self._machine.poll_transmit()) is not None:
             if isinstance(output, StreamWrite):
@@ -142,8 +206,9 @@ class RelayService:
 
     def _act(self, event: Event) -> None:
         if isinstance(event, CloseStream):
-            if event.stream in self._connections:
-                self._connections[event.stream].finish()
+            self._see_off(event.stream)
+        elif isinstance(event, HoldStream | ReleaseStream):
+            self._hold(event)
         elif isinstance(event, ClientConnected):
             logger.info("relay client-connected stream=%s ip=%s key=%s", *_who(event))
         elif isinstance(event, ClientDisconnected):
@@ -154,6 +219,24 @@ class RelayService:
             logger.debug(
                 "relay refused stream=%s ip=%s reason=%r", event.stream, event.remote_ip, event.reason
             )
+
+    def _see_off(self, stream: str) -> None:
+        connection = self._connections.get(stream)
+        if connection is None:
+            return
+        connection.finish()
+        if connection.is_leaving and len(self._leaving) >= LEAVING:
+            self._machine.drops["cut off while leaving"] += 1
+            connection.abort()
+        elif connection.is_leaving:
+            self._leaving.add(stream)
+
+    def _hold(self, event: HoldStream | ReleaseStream) -> None:
+        connection = self._connections.get(event.stream)
+        if connection is not None and isinstance(event, HoldStream):
+            connection.hold()
+        elif connection is not None:
+            connection.release()
 
     def _arm(self) -> None:
         deadline = self._machine.poll_deadline()

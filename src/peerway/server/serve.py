@@ -18,7 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from peerway.core.relay.server import RelayLimits, RelayServer
+from peerway.core.relay.limits import RelayLimits
+from peerway.core.relay.server import RelayServer
 from peerway.core.relay.url import PLAIN_PORT, STUN_PORT, TLS_PORT, RelayUrl, canonical_host
 from peerway.server.certificate import (
     CertificateError,

@@ -12,7 +12,8 @@ from collections import Counter, deque
 from dataclasses import dataclass, replace
 
 from peerway.core.relay.frames import KEY_SIZE, FrameType, build_packets, split_frames
-from peerway.core.relay.server import RelayLimits, RelayServer
+from peerway.core.relay.limits import RelayLimits
+from peerway.core.relay.server import RelayServer
 from peerway.core.relay.session import PacketsSent, ServerSession
 from peerway.sim.damage import damaged
 

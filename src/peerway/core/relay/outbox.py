@@ -13,11 +13,13 @@ MAX_BYTES = 1 << 20
 
 
 class Outbox:
-    """A queue of whole frames, at most 512 and 1 MiB of them."""
+    """A queue of whole frames, at most `max_frames` and `max_bytes` of them."""
 
-    __slots__ = ("_frames", "_size")
+    __slots__ = ("_frames", "_max_bytes", "_max_frames", "_size")
 
-    def __init__(self) -> None:
+    def __init__(self, max_frames: int = MAX_FRAMES, max_bytes: int = MAX_BYTES) -> None:
+        self._max_frames = max_frames
+        self._max_bytes = max_bytes
         self._frames: deque[bytes] = deque()
         self._size = 0
 
@@ -29,7 +31,7 @@ class Outbox:
         self._frames.append(frame)
         self._size += len(frame)
         dropped = 0
-        while len(self._frames) > MAX_FRAMES or self._size > MAX_BYTES:
+        while len(self._frames) > self._max_frames or self._size > self._max_bytes:
             self._size -= len(self._frames.popleft())
             dropped += 1
         return dropped
@@ -37,6 +39,10 @@ class Outbox:
     def take(self) -> bytes:
         """Everything, back to back; the queue is empty afterwards."""
         waiting = b"".join(self._frames)
+        self.clear()
+        return waiting
+
+    def clear(self) -> None:
+        """Forget everything."""
         self._frames.clear()
         self._size = 0
-        return waiting

@@ -19,26 +19,12 @@ from dataclasses import dataclass
 from peerway.core.ip import parse_ip
 from peerway.core.machine import CloseStream, Composite, Event, Rng, StreamWrite
 from peerway.core.relay.frames import build_health
+from peerway.core.relay.limits import RelayLimits
 from peerway.core.relay.session import Ended, Identified, PacketsSent, ServerSession, Stage
 
 RESTART_SPREAD_S = 2.0  # clients come back at random within it, not all at once
 RESTART_TRY_FOR_S = 5.0
 IPV6_SITE_PREFIX = 64  # one customer holds at least this much, so it counts as one address
-
-
-@dataclass(frozen=True, slots=True)
-class RelayLimits:
-    """What one relay takes on. What is beyond a limit is refused; nobody inside is thrown out for it.
-
-    `per_ip` counts streams per IPv4 address or IPv6 /64. Loopback is not counted: there a
-    TLS proxy speaks for everybody. `handshake_s` runs from the accepted connection (TLS included)
-    to the identified client.
-    """
-
-    clients: int = 10_000
-    handshakes: int = 1_000
-    per_ip: int = 256
-    handshake_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +72,7 @@ class RelayServer(Composite[str]):
         self._by_key: dict[bytes, ServerSession] = {}
         self._remote_ips: dict[str, str] = {}
         self._per_ip: dict[str, int] = {}
+        self._handshakes_per_ip: dict[str, int] = {}
         self._draining = False
 
     @property
@@ -110,11 +97,12 @@ class RelayServer(Composite[str]):
             self._events.append(CloseStream(stream))
             self._events.append(ConnectionRefused(stream, remote_ip, problem))
             return
-        session = ServerSession(stream, self._rng, self.drops, self._limits.handshake_s, now)
+        session = ServerSession(stream, self._rng, self.drops, self._limits, now)
         self._sessions[stream] = session
         self._remote_ips[stream] = remote_ip
         source = _counted_as(remote_ip)
-        self._per_ip[source] = self._per_ip.get(source, 0) + 1
+        _count_in(self._per_ip, source)
+        _count_in(self._handshakes_per_ip, source)
         self._adopt(stream, session)
         self._settle(now)
 
@@ -198,6 +186,7 @@ class RelayServer(Composite[str]):
             reason = "replaced by a newer connection"
             self._turn_away(older, reason, f"{reason} with the same key")
         self._by_key[session.key] = session
+        _count_out(self._handshakes_per_ip, _counted_as(self._remote_ips[session.stream]))
         session.admit(now)
         self._touch(session.stream)
         self._events.append(ClientConnected(session.stream, self._remote_ips[session.stream], session.key))
@@ -214,13 +203,13 @@ class RelayServer(Composite[str]):
         del self._sessions[stream]
         self._release(stream)
         source = _counted_as(remote_ip)
-        self._per_ip[source] -= 1
-        if not self._per_ip[source]:
-            del self._per_ip[source]
+        _count_out(self._per_ip, source)
         if session.was_admitted:
             self._events.append(ClientDisconnected(stream, remote_ip, session.key, ended.reason))
-        elif ended.refused:
-            self._events.append(ConnectionRefused(stream, remote_ip, ended.reason))
+        else:
+            _count_out(self._handshakes_per_ip, source)
+            if ended.refused:
+                self._events.append(ConnectionRefused(stream, remote_ip, ended.reason))
         if self._by_key.get(session.key) is session:
             del self._by_key[session.key]
             self._tell_correspondents(session)
@@ -239,8 +228,13 @@ class RelayServer(Composite[str]):
             return "shutting down"
         if len(self._sessions) - len(self._by_key) >= self._limits.handshakes:
             return "too many handshakes"
-        if self._per_ip.get(_counted_as(remote_ip), 0) >= self._limits.per_ip and not _is_loopback(remote_ip):
+        if _is_loopback(remote_ip):
+            return ""
+        source = _counted_as(remote_ip)
+        if self._per_ip.get(source, 0) >= self._limits.per_ip:
             return "too many connections from one address"
+        if self._handshakes_per_ip.get(source, 0) >= self._limits.handshakes_per_ip:
+            return "too many handshakes from one address"
         return ""
 
     def _allowed(self, key: bytes) -> bool:
@@ -265,6 +259,16 @@ def _counted_as(remote_ip: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address.packed, IPV6_SITE_PREFIX), strict=False))
+
+
+def _count_in(counts: dict[str, int], source: str) -> None:
+    counts[source] = counts.get(source, 0) + 1
+
+
+def _count_out(counts: dict[str, int], source: str) -> None:
+    counts[source] -= 1
+    if not counts[source]:
+        del counts[source]
 
 
 def _is_loopback(remote_ip: str) -> bool:

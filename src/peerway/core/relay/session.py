@@ -33,10 +33,10 @@ from peerway.core.relay.frames import (
     split_frames,
 )
 from peerway.core.relay.http import HttpFront, HttpNext
+from peerway.core.relay.limits import Allowance, HoldStream, RelayLimits, ReleaseStream
 from peerway.core.relay.outbox import Outbox
 
 KEEP_ALIVE_JITTER_S = 5.0
-PAUSED_LIMIT_S = 30.0  # a stream that took nothing for so long is closed
 CLIENT_INFO_LIMIT = 16 << 10  # bytes of JSON from somebody who is still a stranger
 PEER_GONE_INTERVAL_S = 1.0  # between two PeerGone(NOT_HERE) to one client about one destination
 PEER_GONE_DESTINATIONS = 256  # told about within that interval; about further ones nothing is said
@@ -84,9 +84,7 @@ class Stage(Enum):
 class ServerSession(Leaf):
     """The server's end of one stream. `key` is the client's once it is identified."""
 
-    def __init__(
-        self, stream: str, rng: Rng, drops: Counter[str], handshake_timeout: float, now: float
-    ) -> None:
+    def __init__(self, stream: str, rng: Rng, drops: Counter[str], limits: RelayLimits, now: float) -> None:
         super().__init__()
         self.drops = drops
         self.stream = stream
@@ -99,25 +97,31 @@ class ServerSession(Leaf):
         self._decoder = FrameDecoder(CLIENT_INFO_LIMIT)
         self._private_key = b""
         self._shared = b""
-        self._outbox = Outbox()
+        self._limits = limits
+        self._allowance = Allowance(limits, now)
+        self._packets_read = 0
+        self._outbox = Outbox(limits.queue_packets, limits.queue_bytes)
         self._paused = False
         self._told_gone: dict[bytes, float] = {}
         self._pongs = 0
-        self._timers.set("handshake", now + handshake_timeout, "relay: handshake takes too long")
+        self._timers.set("handshake", now + limits.handshake_s, "relay: handshake takes too long")
 
     # --- from the stream
 
     def stream_data(self, data: bytes, now: float) -> None:
         """Bytes from the client."""
+        size, self._packets_read = len(data), 0
         if self.stage is Stage.HTTP:
             data = self._speak_http(data)
-        if self.stage in (Stage.HTTP, Stage.CLOSED) or not data:
-            return
-        try:
-            self._frames(self._decoder.feed(data))
-        except WireError as error:
-            self._drop("not DERP")
-            self.close(f"not DERP: {error}")
+        if data and self.stage not in (Stage.HTTP, Stage.CLOSED):
+            try:
+                self._frames(self._decoder.feed(data))
+            except WireError as error:
+                self._drop("not DERP")
+                self.close(f"not DERP: {error}")
+        until = self._allowance.spend(size, self._packets_read, now)
+        if until > now and self.stage is not Stage.CLOSED:
+            self._hold(until)
 
     def stream_closed(self, error: str) -> None:
         """The client, or the way to it, closed the stream."""
@@ -126,7 +130,7 @@ class ServerSession(Leaf):
     def stream_paused(self, now: float) -> None:
         """The stream takes no more bytes for now."""
         self._paused = True
-        self._timers.set("paused", now + PAUSED_LIMIT_S, "relay: a client that does not read")
+        self._timers.set("paused", now + self._limits.unread_s, "relay: a client that does not read")
 
     def stream_resumed(self) -> None:
         """The stream takes bytes again."""
@@ -189,6 +193,12 @@ class ServerSession(Leaf):
 
     # --- within
 
+    def _hold(self, until: float) -> None:
+        if "held" not in self._timers:
+            self._drop("client held up")
+            self._events.append(HoldStream(self.stream))
+        self._timers.set("held", until, "relay: a client that sends too much")
+
     def _speak_http(self, data: bytes) -> bytes:
         """Returns what came behind an upgrade: DERP's first bytes."""
         step = self._http.receive(data)
@@ -207,6 +217,7 @@ class ServerSession(Leaf):
 
     def _frames(self, frames: list[Frame | PacketRun]) -> None:
         self._pongs = 0
+        self._packets_read = len(frames)
         sent: dict[bytes, list[PacketRun]] = {}
         for frame in frames:
             if isinstance(frame, PacketRun) and self._forwards(frame):
@@ -215,7 +226,9 @@ class ServerSession(Leaf):
                 self._other_frame(frame[0], frame[1])
         for destination, runs in sent.items():
             forwarded = b"".join([run.forwarded(self.key) for run in runs])
-            self._events.append(PacketsSent(destination, forwarded, sum(run.size for run in runs)))
+            count = sum(run.size for run in runs)
+            self._packets_read += count - len(runs)
+            self._events.append(PacketsSent(destination, forwarded, count))
 
     def _forwards(self, run: PacketRun) -> bool:
         return run.kind == FrameType.SEND_PACKET and self.stage is not Stage.IDENTIFYING
@@ -246,9 +259,11 @@ class ServerSession(Leaf):
             if not self._paused:
                 self._write(build_frame(FrameType.KEEP_ALIVE))
             self._arm_keep_alive(now)
+        elif name == "held":
+            self._events.append(ReleaseStream(self.stream))
         elif name == "paused":
             self._drop("client does not read")
-            self.close("took no bytes for 30 s")
+            self.close(f"took no bytes for {self._limits.unread_s:g} s")
         else:
             self._drop("handshake timeout")
             self.close("the handshake took too long")
@@ -276,7 +291,7 @@ class ServerSession(Leaf):
             return
         self.stage = Stage.CLOSED
         self._timers = Timers()
-        self._outbox = Outbox()
+        self._outbox.clear()
         if close:
             self._events.append(CloseStream(self.stream))
         self._events.append(Ended(reason, refused))

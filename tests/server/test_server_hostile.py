@@ -1,0 +1,254 @@
+"""Clients that mean harm, or are broken, at a relay on real sockets. Each docstring is a promise."""
+
+import asyncio
+import errno
+import logging
+import socket
+
+import pytest
+from tests.server.relay_peer import RelayPeer, run, until
+
+from peerway.core.relay.frames import FrameType, build_frame, build_packets
+from peerway.core.relay.limits import RelayLimits
+from peerway.server import Server
+from peerway.server import connection as relay_connection
+from peerway.server import relay as relay_service
+
+
+def local_server(**settings):
+    return Server(**{"host": "127.0.0.1", "relay_port": 0, "stun_port": 0} | settings)
+
+
+loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+transports = pytest.mark.parametrize("tls", [None, "self-signed"])
+REQUEST = b"GET /derp HTTP/1.1\r\nHost: relay.test\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n\r\n"
+
+
+async def read_to_end(reader):
+    """All that still comes, however the connection ends."""
+    try:
+        return await reader.read()
+    except ConnectionError:
+        return b""
+
+
+class Drip:
+    """Writes one byte every few milliseconds until the connection is over."""
+
+    def __init__(self, writer, data):
+        self._writer = writer
+        self._rest = iter(data)
+        self.written = 0
+        self._drop()
+
+    def _drop(self):
+        if not self._writer.is_closing():
+            self._writer.write(bytes([next(self._rest)]))
+            self.written += 1
+            asyncio.get_running_loop().call_later(0.005, self._drop)
+
+
+@loops
+def test_a_request_byte_by_byte_is_given_the_time_of_a_handshake_and_no_more(loop):
+    """Slow loris: bytes that come now and then do not prolong `handshake_s`, which is for all of it."""
+
+    async def scenario():
+        async with local_server(limits=RelayLimits(handshake_s=0.3)) as server:
+            alice = await RelayPeer.connect(server.url, "alice")
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.relay_port)
+            drip = Drip(writer, b"GET /derp HTTP/1.1\r\nX: " + b"x" * 100_000)
+            assert await read_to_end(reader) == b""
+            writer.close()
+            assert drip.written > 2
+            assert server.drops["relay: handshake timeout"] == 1
+            assert server.client_count == 1
+            await alice.close()
+
+    run(scenario(), loop)
+
+
+@loops
+@transports
+def test_connections_that_say_nothing_are_closed_and_let_others_in_meanwhile(loop, tls):
+    """Half-open TCP: it costs a place among the handshakes for `handshake_s`, of one address's share."""
+
+    async def scenario():
+        limits = RelayLimits(handshake_s=0.5, handshakes=8)
+        async with local_server(tls=tls, limits=limits) as server:
+            silent = [await asyncio.open_connection("127.0.0.1", server.relay_port) for _ in range(7)]
+            alice = await RelayPeer.connect(server.url, "alice")
+            for reader, writer in silent:
+                assert await read_to_end(reader) == b""
+                writer.close()
+            assert server.drops == {"relay: handshake timeout": 7}
+            assert not alice.gone
+            await alice.close()
+
+    run(scenario(), loop)
+
+
+@loops
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\xff" * 5000,
+        b"GET / HTTP/1.1\r\n\r\n",
+        build_frame(FrameType.CLIENT_INFO, bytes(100)),
+        b"\x02\xff\xff\xff\xff",
+    ],
+    ids=["noise", "another request", "a box that does not open", "a frame of 4 GiB"],
+)
+def test_garbage_after_the_upgrade_ends_the_connection_at_once(loop, garbage):
+    """What is not DERP is not waited for, not kept, and counted."""
+
+    async def scenario():
+        async with local_server() as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.relay_port)
+            writer.write(REQUEST)
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+            writer.write(garbage)
+            await read_to_end(reader)
+            writer.close()
+            assert server.drops == {"relay: not DERP": 1}
+            await until(lambda: server._machine.stream_count == 0, "forgotten")
+
+    run(scenario(), loop)
+
+
+@loops
+@transports
+def test_a_frame_at_the_limit_passes_and_one_byte_more_ends_its_sender_alone(loop, tls):
+    """64 KiB is the largest packet. A larger frame is refused by its head: none of it is kept."""
+
+    async def scenario():
+        async with local_server(tls=tls) as server:
+            alice = await RelayPeer.connect(server.url, "alice")
+            bob = await RelayPeer.connect(server.url, "bob")
+            alice.send(bob, bytes(64 << 10))
+            await until(lambda: bob.packets() == [bytes(64 << 10)], "the largest packet")
+            head = build_packets(FrameType.SEND_PACKET, bob.key, [b""])
+            alice.transport.write(head[:1] + (32 + (64 << 10) + 1).to_bytes(4, "big"))
+            await until(lambda: alice.gone, "closed")
+            assert server.drops == {"relay: not DERP": 1}
+            assert not bob.gone
+            await alice.close()
+            await bob.close()
+
+    run(scenario(), loop)
+
+
+@loops
+@transports
+def test_a_client_that_never_reads_holds_little_loses_the_oldest_and_is_closed(loop, tls):
+    """What waits for it is bounded (`WRITE_BUFFER_BYTES`, then `queue_packets` and `queue_bytes`); the
+    oldest is dropped. Nobody waits for it. After `unread_s` it is closed.
+    """
+
+    async def scenario():
+        limits = RelayLimits(unread_s=0.5, queue_bytes=200_000)
+        async with local_server(tls=tls, limits=limits) as server:
+            stuck = await RelayPeer.connect(server.url, "stuck")
+            alice = await RelayPeer.connect(server.url, "alice")
+            bob = await RelayPeer.connect(server.url, "bob")
+            stuck.transport.pause_reading()
+            held = 0
+            while not server.drops["relay: client does not read"]:
+                alice.send(stuck, *[bytes(60_000)] * 4)
+                await asyncio.sleep(0)
+                for connection in server._relay._connections.values():
+                    if connection._transport is not None:
+                        held = max(held, connection._transport.get_write_buffer_size())
+            assert server.drops["relay: queue full"] > 0
+            assert held < relay_connection.WRITE_BUFFER_BYTES + 2 * relay_service.GATHERED_BYTES
+            alice.send(bob, b"unharmed")
+            await until(lambda: b"unharmed" in bob.packets(), "bob's packet")
+            stuck.transport.resume_reading()
+            await until(lambda: stuck.gone, "closed")
+            for peer in (alice, bob, stuck):
+                await peer.close()
+
+    run(scenario(), loop)
+
+
+@loops
+@transports
+def test_a_client_that_sends_too_much_is_slowed_down_and_nobody_else_is(loop, tls):
+    """Beyond `bytes_per_s` a client is read later: TCP holds it up, and no packet is lost by it."""
+
+    async def scenario():
+        limits = RelayLimits(bytes_per_s=2e6, bytes_burst=1e5)
+        async with local_server(tls=tls, limits=limits) as server:
+            flood = await RelayPeer.connect(server.url, "flood")
+            alice = await RelayPeer.connect(server.url, "alice")
+            bob = await RelayPeer.connect(server.url, "bob")
+            flood.send(bob, *[bytes(50_000)] * 20)
+            await until(lambda: server.drops["relay: client held up"] > 0, "held up")
+            assert len(bob.packets()) < 20
+            alice.send(bob, b"not held up")
+            await until(lambda: b"not held up" in bob.packets(), "alice's packet")
+            assert len(bob.packets()) < 21
+            await until(lambda: len(bob.packets()) == 21, "all that the flood sent")
+            for peer in (flood, alice, bob):
+                await peer.close()
+
+    run(scenario(), loop)
+
+
+@loops
+def test_connections_that_do_not_leave_when_told_to_are_bounded(loop, monkeypatch):
+    """Whom we close has `LINGER_S` to read why. When `LEAVING` do so at once, others are cut off."""
+    monkeypatch.setattr(relay_connection, "LINGER_S", 60.0)
+    monkeypatch.setattr(relay_service, "LEAVING", 2)
+    monkeypatch.setattr(relay_service, "DRAIN_LIMIT_S", 0.1)
+
+    async def scenario():
+        async with local_server() as server:
+            clients = [socket.create_connection(("127.0.0.1", server.relay_port)) for _ in range(4)]
+            for client in clients:
+                client.sendall(b"garbage\r\n\r\n")
+            await until(lambda: server.drops["relay: cut off while leaving"] == 2, "two cut off")
+            assert len(server._relay._connections) == 2
+            for client in clients[:2]:
+                client.close()
+            await until(lambda: len(server._relay._connections) <= 2, "freed")
+        for client in clients:
+            client.close()
+
+    run(scenario(), loop)
+
+
+def test_a_failing_accept_is_counted_or_waits_and_is_told_of_once_a_minute(caplog, monkeypatch):
+    """A connection that dies before it is accepted costs no pause, and no failure floods the log."""
+    monkeypatch.setattr(relay_service, "ACCEPT_PAUSE_S", 0.0)
+
+    async def scenario():
+        async with local_server() as server:
+            (listener,) = server._relay._listeners
+            for number in [errno.ECONNABORTED] * 5 + [errno.EMFILE] * 5:
+                await server._relay._not_accepted(listener, OSError(number, "accept"))
+            assert server.drops["relay: lost before it was accepted"] == 5
+            return server.relay_port
+
+    with caplog.at_level(logging.WARNING, "peerway.server"):
+        port = run(scenario())
+    assert [record.getMessage() for record in caplog.records if "not-accepting" in record.getMessage()] == [
+        f"relay not-accepting port={port} error=[Errno 24] accept"
+    ]
+
+
+def test_a_bug_met_while_accepting_does_not_end_accepting(monkeypatch, caplog):
+    """An exception is logged and costs the one connection that caused it."""
+
+    async def scenario():
+        async with local_server() as server:
+            accepted = server._machine.stream_accepted
+            monkeypatch.setattr(server._machine, "stream_accepted", lambda *_: 1 / 0)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.relay_port)
+            assert await read_to_end(reader) == b""
+            writer.close()
+            monkeypatch.setattr(server._machine, "stream_accepted", accepted)
+            alice = await RelayPeer.connect(server.url, "alice")
+            await alice.close()
+
+    run(scenario())
+    assert "ZeroDivisionError" in caplog.text
