@@ -3,13 +3,26 @@
 import datetime
 import ssl
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from peerway.io import tls
+
 NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
+
+
+@pytest.fixture
+def authority(tmp_path, monkeypatch):
+    """An authority the system trusts for the length of a test."""
+    made = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.file))
+    tls.system_trust.cache_clear()
+    yield made
+    tls.system_trust.cache_clear()
 
 
 class Authority:

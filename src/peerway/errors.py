@@ -49,7 +49,7 @@ class RelayUnreachableError(PeerwayError):
     """A relay that is needed cannot be reached. `url` and `reason` say which and why."""
 
     def __init__(self, url: str, reason: str) -> None:
-        super().__init__(f"cannot reach the relay {url}: {reason}; is it running, and is the address right?")
+        super().__init__(f"cannot reach the relay {url}: {reason}")
         self.url = url
         self.reason = reason
 

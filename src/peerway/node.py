@@ -7,6 +7,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from peerway.connection import Connection
@@ -33,10 +34,12 @@ from peerway.core.signal.door import Admission
 from peerway.core.ticket import SECRET_SIZE, Ticket
 from peerway.errors import NodeClosedError, PeerwayError, RelayUnreachableError
 from peerway.io import clock, netcheck
+from peerway.io.connect_errors import NO_ANSWER
 from peerway.io.driver import Driver
 from peerway.io.interfaces import interface_addresses
 from peerway.io.leases import LeaseStore
 from peerway.io.state import StateError, state_directory
+from peerway.io.tls import trust_also
 from peerway.stream import Wakeup
 
 MAX_UNACCEPTED = 128  # connections nobody took yet; further ones are closed at once
@@ -53,7 +56,8 @@ class Node:
     `relays` are URLs of relays to be met at; `stun` further STUN servers, "host:port". `port` 0 takes
     any UDP port. `advertise` are outside addresses, "ip:port", that are forwarded to ours. With `portmap`
     the router is asked for such a one, where it offers that. Whoever is in `allow`, shows a ticket of
-    ours (unless `accept_ticket` is off), or gets True from `authorize` may dial us; nobody else. Enter
+    ours (unless `accept_ticket` is off), or gets True from `authorize` may dial us; nobody else. `ca` is
+    a PEM file of authorities whose certificates relays may show, beside those the system trusts. Enter
     with `async with`; leaving frees every socket, task, connection and port. Iterating gives the
     connections others dialled.
     """
@@ -70,10 +74,12 @@ class Node:
         authorize: Callable[[NodeId], bool] | None = None,
         accept_ticket: bool = True,
         portmap: bool = True,
+        ca: str | Path | None = None,
     ) -> None:
         rng = random.SystemRandom()
         self._key = key or SecretKey(rng.randbytes(32))
         self._port = port
+        self._trust = trust_also(Path(ca)) if ca is not None else None
         self._stun = tuple(parse_stun_server(text) for text in stun)
         self._ticket_secret = rng.randbytes(SECRET_SIZE) if accept_ticket else b""
         self._machine = NodeMachine(
@@ -102,7 +108,7 @@ class Node:
     async def __aenter__(self) -> Node:
         if self._driver is not None:
             raise NodeClosedError("a node can be entered once")
-        self._driver = Driver(self._machine, self._on_event, self._on_failure)
+        self._driver = Driver(self._machine, self._on_event, self._on_failure, self._trust)
         try:
             sockets = await self._open_sockets(self._driver)
             leftovers = self._leases.take_over() if self._leases is not None else ()
@@ -209,7 +215,7 @@ class Node:
                     await self._changed.wait()
         except TimeoutError:
             url = self.relays[0]
-            reason = self._machine.relay_state(url)[1] or f"no connection within {timeout} s"
+            reason = self._machine.relay_state(url)[1] or f"no answer within {timeout} s: {NO_ANSWER}"
             raise RelayUnreachableError(url, reason) from None
 
     async def netcheck(
@@ -232,7 +238,11 @@ class Node:
         previous = None if full or hairpin or slow else self._checked
         question = Question(relays, self._stun, next(iter(self.relays), None), hairpin, slow)
         self._checked = await netcheck.check(
-            question, previous, gateways=lambda: self.gateways, on_progress=on_progress
+            question,
+            previous,
+            gateways=lambda: self.gateways,
+            on_progress=on_progress,
+            trust=self._trust,
         )
         return self._checked
 
@@ -309,7 +319,9 @@ class Node:
         if states and not ticket.addresses and not any(up for _, up, _ in states):
             url, _, reason = states[0]
             self._give_up(number)
-            raise RelayUnreachableError(url, reason or f"no connection within {RELAY_PATIENCE_S:.0f} s")
+            raise RelayUnreachableError(
+                url, reason or f"no answer within {RELAY_PATIENCE_S:.0f} s: {NO_ANSWER}"
+            )
 
     def _give_up(self, number: int) -> None:
         connection = self._connections.get(number)

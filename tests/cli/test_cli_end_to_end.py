@@ -17,6 +17,7 @@ from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
+from tests.authority import Authority
 
 from peerway.core.ticket import Ticket
 from peerway.server.certificate import self_signed
@@ -333,3 +334,18 @@ def test_serve_reads_its_certificate_anew_at_a_hangup_and_serves_on(start, conne
 
 def pin_of_pem(certificate):
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate.decode())).hexdigest()
+
+
+def test_an_authority_of_ones_own_is_named_with_a_flag(start, connect, tmp_path):
+    own = Authority(tmp_path)
+    certificate = str(own.issue())
+    address = ("--name", "localhost", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
+    url = start("serve", *address, "--cert", certificate, "--key", certificate).line()
+    assert "pin" not in url
+    listener = start("listen", "--once", "--relay", url, "--ca", str(own.file))
+    ticket = listener.line()
+    code, _, stderr = connect(ticket, b"who are you?\n")
+    assert code == 1
+    assert "is signed by an authority this system does not know" in stderr
+    assert connect(ticket, b"I see\n", "--ca", str(own.file))[0] == 0
+    assert listener.end() == (0, b"I see\n")

@@ -74,7 +74,7 @@ def test_a_commands_own_setting_has_its_own_variable():
         ("relais = 1", "'relais' of", "relay"),
         ("[listne]\nkey = 'x'", "'listne' of", "listen"),
         ("[listen]\nkeys = 'x'", r"'keys' in \[listen\] of", "key"),
-        ("zzzzzz = 1", "'zzzzzz' of", "known are: advertise, connect, listen"),
+        ("zzzzzz = 1", "'zzzzzz' of", "known are: advertise, ca, connect, listen"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(config, text, message, hint):

@@ -295,9 +295,16 @@ def test_the_handshake_may_come_byte_by_byte():
     [
         (
             b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
-            "http://relay.test:3340 answered 404 Not Found: is there a relay at /derp?",
+            "http://relay.test:3340 answered 404 Not Found: there is no relay at /derp; "
+            "are host, port and path right?",
         ),
-        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "the relay does not speak DERP: the answer is not HTTP"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+            "http://relay.test:3340 answered 400 Bad Request: it is no relay, or it speaks TLS: then its URL "
+            "begins with https://",
+        ),
+        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "http://relay.test:3340 is no relay: its answer is not HTTP"),
+        (b"\x15\x03\x03\x00\x02\x02\x46", "speaks TLS: its URL begins with https://"),
         (
             SWITCHED + b"\x06\x00\x00\x00\x00",
             "the relay does not speak DERP: a frame of type 0x06 before ServerKey",
@@ -360,9 +367,34 @@ def test_the_client_waits_10_seconds_for_the_handshake(said):
 @pytest.mark.parametrize(("error", "reason"), [("refused", "refused"), ("", "closed by the relay")])
 def test_a_stream_that_ends_ends_the_client_once(error, reason):
     dial = Dial()
+    dial.say(SWITCHED)
     dial.client.stream_closed(error, NOW)
     dial.client.stream_closed(error, NOW)
     assert drain(dial.client) == (b"", [RelayDisconnected("c", reason)])
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "reason"),
+    [
+        (
+            "http://relay.test",
+            "",
+            "http://relay.test:3340 closed the connection without an answer: if it speaks TLS, its URL "
+            "begins with https://",
+        ),
+        (
+            "http://relay.test",
+            "reset",
+            "reset without an answer: if it speaks TLS, its URL begins with https://",
+        ),
+        ("https://relay.test", "", "closed by the relay"),
+    ],
+)
+def test_who_hangs_up_without_an_answer_may_speak_tls(url, error, reason):
+    client = RelayClient(url, "c", CLIENT_SECRET, random.Random(1))
+    client.stream_opened(NOW)
+    client.stream_closed(error, NOW)
+    assert drain(client)[1] == [RelayDisconnected("c", reason)]
 
 
 def test_a_stream_that_cannot_be_opened_ends_the_client():

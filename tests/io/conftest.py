@@ -1,13 +1,13 @@
-"""Runs a coroutine under each event loop and sees that nothing is left behind; makes an authority."""
+"""Runs a coroutine under each event loop and sees that nothing is left behind."""
 
 import asyncio
 import os
 from pathlib import Path
 
 import pytest
-from tests.authority import Authority
+from tests.authority import authority
 
-from peerway.io import tls
+__all__ = ["authority"]
 
 LOOPS = {"asyncio": asyncio.new_event_loop}
 try:
@@ -50,13 +50,3 @@ def run(request):
             return runner.run(watched(main))
 
     return run_once
-
-
-@pytest.fixture
-def authority(tmp_path, monkeypatch):
-    """An authority the system trusts for the length of a test."""
-    made = Authority(tmp_path)
-    monkeypatch.setenv("SSL_CERT_FILE", str(made.file))
-    tls.system_trust.cache_clear()
-    yield made
-    tls.system_trust.cache_clear()

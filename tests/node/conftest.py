@@ -1,6 +1,9 @@
 import pytest
+from tests.authority import authority
 
 from peerway.server import Server
+
+__all__ = ["authority"]
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ def command(
     port: int | None,
     advertise: tuple[str, ...],
     portmap: bool | None,
+    ca: Path | None,
     key: Path | None,
 ) -> Exit:
     """Connect to the node that printed TICKET.
@@ -39,7 +40,7 @@ def command(
       peerway connect TICKET < photo.jpg
     """
     target = Ticket.parse(ticket)
-    options = NodeOptions(relay, stun, port, key, advertise=advertise, portmap=portmap is not False)
+    options = NodeOptions(relay, stun, port, key, advertise=advertise, portmap=portmap is not False, ca=ca)
     return runner.run(_connect(output, target, options))
 
 

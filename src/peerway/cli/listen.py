@@ -41,6 +41,7 @@ def command(
     port: int | None,
     advertise: tuple[str, ...],
     portmap: bool | None,
+    ca: Path | None,
     key: Path | None,
     allow: tuple[str, ...],
     accept_ticket: bool | None,
@@ -57,6 +58,7 @@ def command(
     options = NodeOptions(
         *(relay, stun, port, kept_key_path(key), allow, accept_ticket is not False, advertise),
         portmap=portmap is not False,
+        ca=ca,
     )
     return runner.run(_listen(output, options, once), terminated=Exit.OK)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -26,6 +29,7 @@ from peerway.core.netcheck.verdict import judge
 from peerway.core.places import is_loopback, parse_stun_server
 from peerway.core.relay.url import RelayUrl
 from peerway.io.netcheck import check
+from peerway.io.tls import trust_also
 from peerway.node import Node
 
 SLOW_NOTICE = "how long mappings live takes minutes to see: up to 15 of them"
@@ -54,6 +58,7 @@ def command(
     relay: tuple[str, ...],
     stun: tuple[str, ...],
     portmap: bool | None,
+    ca: Path | None,
 ) -> Exit:
     """Find out what this machine sits behind: NATs, firewalls, portals, and how far the relays are.
 
@@ -66,6 +71,7 @@ def command(
     """
     try:
         servers = tuple(parse_stun_server(text) for text in stun)
+        trust = trust_also(ca) if ca else None
     except PeerwayError as error:
         raise UsageError(str(error)) from error
     question = Question(
@@ -75,20 +81,27 @@ def command(
         raise UsageError(str(NoServersError()))
     everything_here = all(is_loopback(host) for host, _ in question.servers)
     asks_routers = portmap is not False and not everything_here
-    return runner.run(_netcheck(output, question, every, asks_routers))
+    return runner.run(_netcheck(output, question, every, asks_routers, trust))
 
 
-async def _netcheck(output: Output, question: Question, every: float | None, asks_routers: bool) -> Exit:
+async def _netcheck(
+    output: Output,
+    question: Question,
+    every: float | None,
+    asks_routers: bool,
+    trust: ssl.SSLContext | None,
+) -> Exit:
     if question.slow:
         output.notice(SLOW_NOTICE)
     stun = [str(UdpAddress(host, port)) for host, port in question.servers]
     async with Node(stun=stun, portmap=asks_routers, accept_ticket=False) as node:
+        ask = partial(check, question, gateways=lambda: node.gateways, trust=trust)
         with _progress(output) as tell:
-            report = await check(question, gateways=lambda: node.gateways, on_progress=tell)
+            report = await ask(on_progress=tell)
         _show(output, report)
         while every is not None:
             await asyncio.sleep(every)
-            previous, report = report, await check(question, report, gateways=lambda: node.gateways)
+            previous, report = report, await ask(report)
             if _gist(report) == _gist(previous):
                 _show_unchanged(output, report)
             else:

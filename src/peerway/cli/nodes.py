@@ -42,6 +42,7 @@ class NodeOptions:
     accept_ticket: bool = True
     advertise: Sequence[str] = ()
     portmap: bool = True
+    ca: Path | None = None
 
 
 @contextlib.asynccontextmanager
@@ -86,6 +87,7 @@ def _made(options: NodeOptions, key: SecretKey | None, allow: Sequence[NodeId], 
             allow=allow,
             accept_ticket=options.accept_ticket,
             portmap=options.portmap,
+            ca=options.ca,
         )
     except PeerwayError as error:
         raise UsageError(str(error)) from error

@@ -43,6 +43,7 @@ def command(
     port: int | None,
     advertise: tuple[str, ...],
     portmap: bool | None,
+    ca: Path | None,
     key: Path | None,
 ) -> Exit:
     """Ask the node that printed TICKET for answers, and say by which path they came.
@@ -51,7 +52,7 @@ def command(
     attempt and switch of the path is told with its reason.
     """
     target = Ticket.parse(ticket)
-    options = NodeOptions(relay, stun, port, key, advertise=advertise, portmap=portmap is not False)
+    options = NodeOptions(relay, stun, port, key, advertise=advertise, portmap=portmap is not False, ca=ca)
     return runner.run(_ping(output, target, options, count, interval))
 
 

@@ -95,6 +95,7 @@ FRESH_KEY = "the secret key's file, made when it does not exist [default: a fres
 ADVERTISED = "an outside address that a router forwards to our port (repeatable)"
 FURTHER_STUN = "a STUN server beside the relays' own (repeatable)"
 CHECKS = ("netcheck",)  # needs relays and servers, but runs no node
+AUTHORITIES = "authorities, PEM, whose certificates relays may show beside those the system trusts"
 CERTIFICATE = "the certificate chain to show, PEM [default: one made here and kept, which the URL pins]"
 OTHER_PORT = (
     "a second UDP port for STUN, with which clients see more of their NAT "
@@ -107,6 +108,7 @@ SETTINGS = (
     Setting(NODE, "port", Kind.PORT, "the UDP port [default: 41641, or any when that is taken]"),
     Setting(NODE, "advertise", Kind.TEXTS, ADVERTISED, "IP:PORT"),
     Setting(NODE, "portmap", Kind.SWITCH, "whether routers are asked for a port [default: yes]", also=CHECKS),
+    Setting(NODE, "ca", Kind.FILE, AUTHORITIES, also=CHECKS),
     Setting("listen", "key", Kind.FILE, KEPT_KEY),
     Setting(
         "listen", "allow", Kind.TEXTS, "who may connect without the ticket's secret (repeatable)", "NODE_ID"

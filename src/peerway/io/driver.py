@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import ssl
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -57,7 +58,8 @@ class Driver:
     """Drives `machine`; `on_event` gets its events. Must be made on a running loop.
 
     Local callers call the machine's methods directly and `wake()` afterwards. `drops`
-    counts, by reason, what was lost here; `failures` the exceptions given to `on_failure`.
+    counts, by reason, what was lost here; `failures` the exceptions given to `on_failure`. `trust` is
+    whose certificates streams believe that have no pin, the system's authorities if None.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class Driver:
         machine: DrivenMachine,
         on_event: Callable[[Event], None],
         on_failure: Callable[[Exception], None] | None = None,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         self.drops: Counter[str] = Counter()
         self.failures = 0
         self._machine = machine
         self._on_event = on_event
         self._on_failure = on_failure
+        self._trust = trust
         self._loop = asyncio.get_running_loop()
         self._udp = UdpSockets(self._received, self._transmit_failed, self.drops)
         self._streams: dict[str, ClientStream] = {}
@@ -299,7 +303,7 @@ class Driver:
             self.stream_closed(event.stream, str(error))
             return
         target = StreamTarget(url.host, url.port, url.tls, url.pin)
-        self._streams[event.stream] = ClientStream(event.stream, target, self)
+        self._streams[event.stream] = ClientStream(event.stream, target, self, trust=self._trust)
 
     def _close_stream(self, name: str) -> None:
         stream = self._streams.pop(name, None)

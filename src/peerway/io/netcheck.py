@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,20 +26,27 @@ async def check(
     *,
     gateways: Gateways = tuple,
     on_progress: Callable[[str], None] | None = None,
+    trust: ssl.SSLContext | None = None,
 ) -> Report:
     """Find out what `question` asks. With a `previous` report a few packets show whether it still holds.
 
+    `trust` is whose certificates are believed that have no pin, the system's authorities if None.
     Raises `NoServersError` when the question names nobody to ask.
     """
     if previous is not None:
         quick = replace(question, quick=True, witnesses=previous.witnesses)
-        again = refreshed(previous, await _run(quick, gateways, None))
+        again = refreshed(previous, await _run(quick, gateways, None, trust))
         if again is not None:
             return again
-    return await _run(question, gateways, on_progress)
+    return await _run(question, gateways, on_progress, trust)
 
 
-async def _run(question: Question, gateways: Gateways, on_progress: Callable[[str], None] | None) -> Report:
+async def _run(
+    question: Question,
+    gateways: Gateways,
+    on_progress: Callable[[str], None] | None,
+    trust: ssl.SSLContext | None,
+) -> Report:
     done: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
 
     def on_event(event: Event) -> None:
@@ -52,7 +60,7 @@ async def _run(question: Question, gateways: Gateways, on_progress: Callable[[st
             done.set_exception(error)
 
     machine = Netcheck(question, random.SystemRandom(), gateways)
-    driver = Driver(machine, on_event, on_failure)
+    driver = Driver(machine, on_event, on_failure, trust)
     try:
         machine.start(interface_addresses(), clock.now())
         driver.wake()

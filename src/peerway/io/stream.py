@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from peerway.core.machine import PeerwayError
 from peerway.io import tls
-from peerway.io.connect_errors import explain
+from peerway.io.connect_errors import NO_ANSWER, explain
 from peerway.io.dial import dial
 
 CONNECT_TIMEOUT_S = 10.0  # name, TCP and TLS together
@@ -58,7 +59,7 @@ class PinMismatch(PeerwayError):
     def __init__(self, target: StreamTarget, found: str) -> None:
         super().__init__(
             f"the certificate of {target} is not the pinned one: expected {target.pin}, found {found}; "
-            "the relay's certificate was renewed, or somebody is in between"
+            "if it was renewed, use the URL that the relay prints now; if not, somebody is in between"
         )
         self.expected = target.pin
         self.found = found
@@ -71,15 +72,24 @@ class _State(enum.Enum):
 
 
 class ClientStream(asyncio.BufferedProtocol):
-    """One stream; connecting starts at once. Must be made on a running loop."""
+    """One stream; connecting starts at once. Must be made on a running loop.
+
+    `trust` is whom to believe when no certificate is pinned, the system's authorities if None.
+    """
 
     def __init__(
-        self, name: str, target: StreamTarget, sink: StreamSink, connect_timeout: float = CONNECT_TIMEOUT_S
+        self,
+        name: str,
+        target: StreamTarget,
+        sink: StreamSink,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
         self._target = target
         self._sink = sink
         self._connect_timeout = connect_timeout
+        self._trust = trust
         self._state = _State.CONNECTING
         self._transport: asyncio.Transport | None = None
         self._linger: asyncio.TimerHandle | None = None
@@ -130,7 +140,7 @@ class ClientStream(asyncio.BufferedProtocol):
         try:
             await asyncio.wait_for(self._open_transport(), self._connect_timeout)
         except TimeoutError as error:
-            within = f"{self._target} did not answer within {self._connect_timeout:g} s"
+            within = f"{self._target} did not answer within {self._connect_timeout:g} s: {NO_ANSWER}"
             self._fail(within if error.errno is None else explain(error, str(self._target)))
         except (OSError, ValueError, PeerwayError) as error:
             self._fail(explain(error, str(self._target)))
@@ -140,7 +150,7 @@ class ClientStream(asyncio.BufferedProtocol):
         sock = await dial(target.host, target.port)
         try:
             if target.encrypted:
-                context = tls.any_certificate() if target.pin else tls.system_trust()
+                context = tls.any_certificate() if target.pin else self._trust or tls.system_trust()
                 await self._loop.create_connection(
                     lambda: self, sock=sock, ssl=context, server_hostname=target.host
                 )

@@ -48,6 +48,10 @@ ANSWER_LIMIT_S = 2.0
 PONGS_PER_READ = 4  # further pings in the same read go unanswered
 MAX_RESPONSE_HEAD = 16 << 10  # bytes
 
+TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake: RFC 8446 5.1
+BEGINS_WITH_HTTPS = "its URL begins with https://"
+BAD_REQUEST = 400
+
 _TOLD_NOTHING = (FrameType.KEEP_ALIVE, FrameType.PEER_PRESENT, FrameType.SERVER_INFO)
 
 
@@ -136,6 +140,7 @@ class RelayClient(Leaf):
         self._private_key = key
         self._rng = rng
         self._stage = Stage.IDLE
+        self._answered = False
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_RESPONSE_HEAD)
         self._decoder = FrameDecoder()
         self._shared = b""
@@ -177,11 +182,12 @@ class RelayClient(Leaf):
             self._frames(self._decoder.feed(data))
         except WireError as error:
             self._drop("not DERP")
-            self._fail(f"the relay does not speak DERP: {error}")
+            problem = "" if self._stage is Stage.UPGRADING else "the relay does not speak DERP: "
+            self._fail(f"{problem}{error}")
 
     def stream_closed(self, error: str, now: float) -> None:
         """The stream is gone, or could not be opened; `error` is empty when it ended in peace."""
-        self._end(self._problem or error or "closed by the relay")
+        self._end(self._problem or self._unanswered(error) or error or "closed by the relay")
 
     def stream_paused(self, now: float) -> None:
         """The stream takes no more bytes for now."""
@@ -232,13 +238,18 @@ class RelayClient(Leaf):
 
     def _speak_http(self, data: bytes) -> bytes:
         """Read the answer to our request; returns the bytes behind a 101."""
+        if data.startswith(TLS_RECORDS) and not self._answered:
+            raise WireError(f"{self.url} speaks TLS: {BEGINS_WITH_HTTPS}")
+        self._answered = True
         try:
             self._http.receive_data(data)
             event = self._http.next_event()
             while isinstance(event, h11.InformationalResponse) and event.status_code != 101:
                 event = self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise WireError(f"the answer is not HTTP ({error})") from None
+            raise WireError(
+                f"{self.url} is no relay: its answer is not HTTP ({error}); are host and port right?"
+            ) from None
         if event is h11.NEED_DATA:
             return b""
         if isinstance(event, h11.InformationalResponse):
@@ -246,11 +257,21 @@ class RelayClient(Leaf):
             return self._http.trailing_data[0]
         if isinstance(event, h11.Response):
             self._drop("upgrade refused")
-            said = readable(event.reason)
-            self._fail(
-                f"{self.url} answered {event.status_code} {said}: is there a relay at {self.url.path}?"
-            )
+            self._fail(self._refusal(event))
         return b""
+
+    def _refusal(self, response: h11.Response) -> str:
+        answered = f"{self.url} answered {response.status_code} {readable(response.reason)}"
+        if response.status_code == BAD_REQUEST and not self.url.tls:
+            return f"{answered}: it is no relay, or it speaks TLS: then {BEGINS_WITH_HTTPS}"
+        return f"{answered}: there is no relay at {self.url.path}; are host, port and path right?"
+
+    def _unanswered(self, error: str) -> str:
+        """Why a stream may have closed without a word to our request, "" when that is not how it ended."""
+        if self._stage is not Stage.UPGRADING or self._answered or self.url.tls:
+            return ""
+        what = error or f"{self.url} closed the connection"
+        return f"{what} without an answer: if it speaks TLS, {BEGINS_WITH_HTTPS}"
 
     def _frames(self, frames: list[Frame | PacketRun]) -> None:
         self._pongs = 0
