@@ -58,7 +58,7 @@ IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
 NOTE_SIZE = 2_000
 BY_LUCK = "direct by luck"
 ATTACKS_PER_S = 10.0
-GUESTS_STAY_S = 60.0  # and vanish without a word
+GUESTS_STAY_S = 20.0  # and vanish without a word
 
 
 @dataclass(frozen=True, slots=True)
