@@ -86,3 +86,25 @@ def test_links_between_documents_lead_somewhere():
     for page in [*pages, *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def named_tests():
+    """Every test that a page names, as file and function, "" where a whole file is named."""
+    for page in (ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for path, _, function in re.findall(r"`(tests/[\w/]+\.py)(::(\w+))?`", page.read_text()):
+            yield pytest.param(path, function, id=f"{page.name}: {path}::{function}")
+
+
+@pytest.mark.parametrize(("path", "function"), list(named_tests()))
+def test_every_test_that_a_page_names_is_there(path, function):
+    assert f"def {function}(" in (ROOT / path).read_text() if function else (ROOT / path).exists()
+
+
+LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[\w-]+)?\)")
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.name
+)
+def test_every_link_to_a_page_leads_somewhere(page):
+    assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
