@@ -79,6 +79,14 @@ class _Outstanding:
     asked_for: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Missing:
+    """The first answer in a row that shows data missing: when it came, and what had been sent by its ping."""
+
+    at: float
+    data_sent: int
+
+
 def probe_delay(sent: int) -> float | None:
     """Seconds between the `sent`-th unanswered ping and the next, None after the last: 13 s in all."""
     for delay, times in _SCHEDULE:
@@ -180,7 +188,7 @@ class Pair(Leaf):
         self._data_sent_at_report = 0
         self._data_reported = 0
         self._data_confirmed = False
-        self._data_missing_since: float | None = None
+        self._missing: _Missing | None = None
         self._distrust_s = DISTRUST_FIRST_S
         self._distrusted_until = -math.inf
 
@@ -318,26 +326,32 @@ class Pair(Leaf):
         self._data_reported = pong.data_received
         if arrived > 0:
             self._data_sent_at_report = sent.data_sent
-            self._data_missing_since = None
+            self._missing = None
             self._distrust_s = DISTRUST_FIRST_S
             if not self._data_confirmed and self.state is PairState.PROVEN:
                 self._data_confirmed = True
                 self._events.append(DataConfirmed(self.remote))
         elif arrived < 0 or self.state is not PairState.PROVEN:
             self._data_sent_at_report = sent.data_sent
-            self._data_missing_since = None
-        elif missing := sent.data_sent - self._data_sent_at_report:
-            self._data_missing(missing, now)
+            self._missing = None
+        elif sent.data_sent > self._data_sent_at_report:
+            self._data_missing(sent, now)
             if self.state is not PairState.PROVEN:
                 self._data_sent_at_report = sent.data_sent
 
-    def _data_missing(self, datagrams: int, now: float) -> None:
-        """The peer answers, and has seen nothing of what we sent: some pass pings and nothing else."""
-        if self._data_missing_since is None:
-            self._data_missing_since = now
-        is_long = now - self._data_missing_since >= BLACK_HOLE_S
-        if datagrams >= (misses_for_doubt(self.loss) if is_long else BLACK_HOLE_DATAGRAMS):
-            self._data_missing_since = None
+    def _data_missing(self, sent: _Outstanding, now: float) -> None:
+        """The peer answers, and has seen nothing of what we sent: some pass pings and nothing else.
+
+        So does a router that has restarted, for what was sent before it knew the peer again. Hence the
+        first such answer decides nothing: what is sent once it is known that pings pass must be missing, too.
+        """
+        if self._missing is None:
+            self._missing = _Missing(now, sent.data_sent)
+        enough = misses_for_doubt(self.loss)
+        is_much = sent.data_sent - self._data_sent_at_report >= BLACK_HOLE_DATAGRAMS
+        is_long = now - self._missing.at >= BLACK_HOLE_S
+        if (is_much or is_long) and sent.data_sent - self._missing.data_sent >= enough:
+            self._missing = None
             self._distrusted_until = now + self._distrust_s
             self._distrust_s = min(2 * self._distrust_s, DISTRUST_CAP_S)
             self.lose("it answers pings but loses data", now)
