@@ -13,7 +13,14 @@ from peerway.core.link import Link, LinkClosed, LinkEstablished
 from peerway.core.links import Result
 from peerway.core.machine import Event
 from peerway.core.path.events import PathEvent, PathKind, PingAnswered
-from peerway.core.quic.events import StreamOpened, StreamReadable, StreamReset, StreamStopped, StreamWritable
+from peerway.core.quic.events import (
+    StreamClosed,
+    StreamOpened,
+    StreamReadable,
+    StreamReset,
+    StreamStopped,
+    StreamWritable,
+)
 from peerway.core.quic.session import QuicSession
 from peerway.errors import ConnectError, ConnectionClosedError, PeerwayError
 from peerway.io import clock
@@ -64,7 +71,7 @@ class Connection:
         self._history: deque[tuple[float, PathEvent]] = deque(maxlen=HISTORY_LIMIT)
         self._listeners: list[_Listener] = []
         self._streams: dict[int, tuple[StreamReader, StreamWriter]] = {}
-        self._arrived: deque[int] = deque()
+        self._arrived: dict[int, tuple[StreamReader, StreamWriter]] = {}
         self._changed = Wakeup()
         self._pongs: deque[asyncio.Future[Pong]] = deque()
         self._last_path: Path | None = None
@@ -123,7 +130,7 @@ class Connection:
         while not self._arrived:
             self._raise_if_closed()
             await self._changed.wait()
-        return self._streams[self._arrived.popleft()]
+        return self._arrived.pop(next(iter(self._arrived)))
 
     async def ping(self, timeout: float = PING_TIMEOUT_S) -> Pong:
         """Ask the peer's node (not its application) for an answer, on the path data takes now.
@@ -176,9 +183,10 @@ class Connection:
         elif isinstance(event, StreamWritable):
             self._for_stream(event.stream, lambda _, writer: writer._writable.wake())
         elif isinstance(event, StreamOpened):
-            self._add_stream(event.stream)
-            self._arrived.append(event.stream)
+            self._arrived[event.stream] = self._add_stream(event.stream)
             self._changed.wake()
+        elif isinstance(event, StreamClosed):
+            self._stream_closed(event.stream)
         elif isinstance(event, StreamReset):
             self._for_stream(event.stream, lambda reader, _: reader._was_reset(event.code))
         elif isinstance(event, StreamStopped):
@@ -278,6 +286,17 @@ class Connection:
         halves = self._streams.get(stream)
         if halves is not None:
             use(*halves)
+
+    def _stream_closed(self, stream: int) -> None:
+        """Both directions are over, and nothing is unread: nothing more will happen to it.
+
+        One that the peer gave up before anybody took it is nobody's any more.
+        """
+        self._arrived.pop(stream, None)
+        halves = self._streams.pop(stream, None)
+        if halves is not None:
+            halves[0]._absorb(b"", eof=True)
+            halves[1]._writable.wake()
 
     async def _flush(self) -> None:
         """Wait until the peer has what was written on streams that we ended."""

@@ -1,10 +1,13 @@
 from peerway.core.budget import (
     MAX_ADDRESSES,
+    MAX_DIALLERS,
     MAX_NETWORKS,
     PROBES_BURST,
     PROBES_PER_NETWORK_BURST,
     PROBES_PER_NETWORK_PER_S,
+    BoxBudget,
     BucketTable,
+    DialBudget,
     ProbeBudget,
     TokenBucket,
     network_of,
@@ -69,6 +72,40 @@ def test_all_networks_together_have_a_limit():
 def test_relays_are_not_counted_against_networks():
     budget = ProbeBudget()
     assert all(budget.allows(RelayAddress("http://r", b"k"), 0.0) for _ in range(500))
+
+
+ROUTE = UdpAddress("203.0.113.9", 41641)
+RELAY = RelayAddress("http://r", b"k")
+
+
+def test_each_place_a_peer_is_known_at_has_boxes_of_its_own():
+    budget = BoxBudget()
+    assert sum(budget.allows_of_peer("peer", ROUTE, 0.0) for _ in range(200)) == 100
+    assert sum(budget.allows_of_peer("peer", RELAY, 0.0) for _ in range(200)) == 100
+    assert sum(budget.allows_of_peer("another", ROUTE, 0.0) for _ in range(200)) == 100
+    assert sum(budget.allows_of_peer("peer", ROUTE, 1.0) for _ in range(200)) == 50
+    assert budget.allows(ROUTE, 0.0)
+
+
+def test_a_peer_may_dial_so_often_from_one_place():
+    budget = DialBudget()
+    assert sum(budget.allows("peer", ROUTE, 0.0) for _ in range(100)) == 40
+    assert sum(budget.allows("peer", UdpAddress("203.0.113.77", 5), 0.0) for _ in range(100)) == 0
+    assert sum(budget.allows("peer", RELAY, 0.0) for _ in range(100)) == 40
+    assert sum(budget.allows("peer", ROUTE, 1.0) for _ in range(100)) == 2
+
+
+def test_all_dials_together_have_a_limit():
+    budget = DialBudget()
+    assert sum(budget.allows(number, RELAY, 0.0) for number in range(1000)) == 256
+    assert sum(budget.allows(number, RELAY, 1.0) for number in range(1000)) == 50
+
+
+def test_the_diallers_remembered_are_bounded():
+    budget = DialBudget()
+    for number in range(5000):
+        budget.allows(number, RELAY, 0.0)
+    assert len(budget._diallers) == MAX_DIALLERS == 4096
 
 
 def test_networks():

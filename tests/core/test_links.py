@@ -4,12 +4,13 @@ import random
 
 import pytest
 
+from peerway.core import link_table
 from peerway.core.budget import ProbeBudget
 from peerway.core.demux import Kind
 from peerway.core.identity import SecretKey
 from peerway.core.link import LinkClosed
 from peerway.core.link_table import MAX_PENDING, MAX_PENDING_PER_PEER, MAX_PENDING_PER_SOURCE
-from peerway.core.links import LinkEvent, Links
+from peerway.core.links import LinkEvent, Links, TooManyConnections
 from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.signal.door import Admission
@@ -167,3 +168,68 @@ def test_a_hello_of_a_later_exchange_or_another_run_begins_one(born):
     bench.arrive(bench.hello(PEER, 2, born), RELAY)
     assert bench.links.drops[OLDER] == 0
     assert bench.pending == [1, 2]
+
+
+def test_a_peer_that_dials_on_and_on_is_taken_up_twice_a_second():
+    bench = Bench()
+    for number in range(60):
+        bench.arrive(bench.hello(PEER, number), RELAY)
+    assert bench.links.drops["signal: too many dials"] == 60 - 41  # the burst, and one for 0.6 s
+    assert bench.links.drops["signal: an exchange that gave way to a newer one"] == 41 - MAX_PENDING_PER_PEER
+    bench.now += 1.0
+    bench.arrive(bench.hello(PEER, 100), RELAY)
+    assert bench.answer_of(PEER).echo == bytes([100]) * 32
+
+
+def test_a_peers_dials_repeated_from_elsewhere_do_not_use_up_its_own():
+    bench = Bench()
+    for number in range(60):
+        bench.arrive(bench.hello(PEER, number), UdpAddress("192.0.2.66", 5))
+    bench.arrive(bench.hello(PEER, 100), RELAY)
+    assert bench.answer_of(PEER).echo == bytes([100]) * 32
+
+
+def begun(bench):
+    """An exchange with PEER, who has proven to be there; returns our last signal to it."""
+    bench.arrive(bench.hello(PEER, 1), RELAY)
+    bench.prove(PEER, bench.answer_of(PEER), 1, RELAY)
+
+
+def false_signal():
+    """What anybody can send in PEER's name: a signal that does not open."""
+    return b"\x04" + PEER.node_id.public + bytes(200)
+
+
+def test_false_signals_in_a_known_peers_name_are_opened_as_often_as_strangers_may():
+    bench = Bench()
+    begun(bench)
+    for number in range(200):
+        bench.arrive(false_signal(), UdpAddress("192.0.2.66", 1 + number))
+    assert bench.links.drops["the box does not open"] < 60
+    assert bench.links.drops["signal: too many from there"] > 140
+    bench.arrive(bench.hello(PEER, 2), RELAY)
+    assert bench.answer_of(PEER).echo == bytes([2]) * 32
+
+
+def test_false_signals_from_where_the_peer_is_known_are_opened_fifty_times_a_second():
+    bench = Bench()
+    begun(bench)
+    for _ in range(400):
+        bench.arrive(false_signal(), RELAY)
+    assert 280 < bench.links.drops["the box does not open"] < 310  # a burst of 100, and 50 a second
+    assert bench.links.drops["signal: too many of one peer"] > 90
+    elsewhere = RelayAddress("http://another", b"k" * 32)
+    bench.arrive(bench.hello(PEER, 2), elsewhere)
+    assert bench.answer_of(PEER).echo == bytes([2]) * 32
+
+
+def test_a_node_with_as_many_links_as_it_can_have_dials_no_more(monkeypatch):
+    monkeypatch.setattr(link_table, "MAX_LINKS", 3)
+    bench = Bench()
+    for number in range(3):
+        bench.links.require_room()
+        bench.arrive(bench.hello(SecretKey(bytes([50 + number]) * 32), 1), RELAY)
+    with pytest.raises(TooManyConnections, match="its limit: close some first"):
+        bench.links.require_room()
+    bench.arrive(bench.hello(PEER, 1), RELAY)
+    assert bench.links.drops["signal: too many links"] == 1

@@ -266,6 +266,17 @@ def test_of_coalesced_requests_the_first_are_answered():
     assert server.drops == {"rate limit": 7}
 
 
+def test_all_sources_together_get_so_many_answers_a_second():
+    server = StunServer(in_all_per_s=5)
+    sources = [UdpAddress(f"192.0.2.{number}", 1) for number in range(1, 9)]
+    assert sum(len(answers(server, PLAIN, source, now=1.0)) for source in sources) == 5
+    assert server.drops == {"rate limit of all": 3}
+    assert answers(server, PLAIN, sources[0], now=1.9) == []
+    (transmit,) = answers(server, PLAIN * 7, sources[0], segment_size=20, now=2.0)
+    assert len(transmit.segments) == 5
+    assert server.drops == {"rate limit of all": 6}
+
+
 def test_garbage_costs_its_source_too():
     server = StunServer(answers_per_s=10, burst=1)
     answers(server, b"\x05")

@@ -476,3 +476,34 @@ def test_the_relay_dies_and_a_direct_connection_lives_on(server):
             await connection.close()
 
     run(main())
+
+
+def test_streams_that_are_over_are_forgotten_whether_somebody_took_them_or_not(server):
+    async def scenario():
+        async with server() as relay, Node(relays=[relay.url]) as idle, Node() as dialler:
+            await idle.wait_relay(5)
+            connection = await dialler.connect(idle.ticket())
+            for number in range(600):
+                reader, writer = await connection.open_stream()
+                writer.write(b"never mind")
+                writer.reset()
+                reader.stop()
+                if number % 100 == 99:
+                    await connection.ping()
+            kept_reader, kept = await connection.open_stream()
+            kept.write(b"kept")
+            kept.close()
+            theirs = await anext(idle)
+            reader, writer = await theirs.accept_stream()
+            assert await reader.read() == b"kept"
+            assert await reader.read() == b""
+            writer.close()
+            assert await kept_reader.read() == b""
+            await connection.ping()
+            assert len(connection._streams) == 0
+            assert len(theirs._streams) <= 1
+            assert theirs._arrived == {}
+            await connection.close()
+            assert await reader.read() == b""
+
+    run(scenario())

@@ -20,10 +20,11 @@ from peerway.cli.stdio import Stdin, Stdout
 from peerway.connection import Connection
 from peerway.core.machine import PeerwayError
 from peerway.errors import RelayUnreachableError
-from peerway.node import Node
+from peerway.node import CODE_BUSY, Node
 
 RELAY_PATIENCE_S = 5.0
 MAX_WAITING = 64  # peers with a stream whose turn has not come
+MAX_GUESTS = 1024  # peers connected at once, those included; further ones are told that we are busy
 FAREWELL_S = 5.0  # for the peer, who speaks last, to close the connection
 
 Arrival = tuple[Connection, Halves]
@@ -87,9 +88,15 @@ async def _arrivals(node: Node) -> AsyncIterator[asyncio.Queue[Arrival]]:
             await arrivals.put((connection, await connection.accept_stream()))
 
     async def accept() -> None:
-        async with asyncio.TaskGroup() as waiting:
+        guests: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as tasks:
             async for connection in node:
-                waiting.create_task(until_stream(connection))
+                if len(guests) >= MAX_GUESTS:
+                    tasks.create_task(connection.close(CODE_BUSY, "too many connections wait"))
+                    continue
+                guest = tasks.create_task(until_stream(connection))
+                guests.add(guest)
+                guest.add_done_callback(guests.discard)
 
     accepting = asyncio.create_task(accept())
     try:

@@ -1,4 +1,4 @@
-"""What a node may spend on strangers: probes towards unproven addresses, boxes of unknown senders.
+"""What a node may spend on others: probes towards unproven addresses, boxes opened, dials taken up.
 
 Every limit is a token bucket; tables of buckets are bounded and forget the longest unused.
 """
@@ -24,7 +24,14 @@ BOXES_PER_S = 500.0  # of senders we have no exchange with
 BOXES_BURST = 200.0
 BOXES_PER_SOURCE_PER_S = 10.0
 BOXES_PER_SOURCE_BURST = 20.0
+BOXES_PER_ROUTE_PER_S = 50.0  # in the name of a peer we have an exchange with, from a place we know it at
+BOXES_PER_ROUTE_BURST = 100.0
 MAX_SOURCES = 4096
+DIALS_PER_S = 50.0  # of those we admit, all together; taking one up costs milliseconds
+DIALS_BURST = 256.0
+DIALS_PER_PEER_PER_S = 2.0  # from one place, so that who copies a peer's hellos uses up his own
+DIALS_PER_PEER_BURST = 40.0
+MAX_DIALLERS = 4096
 
 
 class TokenBucket:
@@ -95,16 +102,40 @@ class ProbeBudget:
 
 
 class BoxBudget:
-    """Boxes opened for senders we have no exchange with: what a flood of hellos can cost."""
+    """Boxes opened: what a flood of signals can cost, in whosever name it comes.
+
+    In the name of a peer we have an exchange with, each place we know that peer at has a budget of its
+    own; what comes from anywhere else is a stranger's.
+    """
 
     def __init__(self) -> None:
+        self._routes = BucketTable(BOXES_PER_ROUTE_PER_S, BOXES_PER_ROUTE_BURST, MAX_SOURCES)
         self._total = TokenBucket(BOXES_PER_S, BOXES_BURST)
         self._sources = BucketTable(BOXES_PER_SOURCE_PER_S, BOXES_PER_SOURCE_BURST, MAX_SOURCES)
 
     def allows(self, source: Address, now: float) -> bool:
         """Whether a box that came from `source` may be opened now."""
-        key = network_of(source) if isinstance(source, UdpAddress) else source
-        return self._sources.take(key, now) and self._total.take(now)
+        return self._sources.take(_place_of(source), now) and self._total.take(now)
+
+    def allows_of_peer(self, peer: Hashable, route: Address, now: float) -> bool:
+        """Whether a box in the name of `peer` may be opened now; it came by a `route` to that peer."""
+        return self._routes.take((peer, route), now)
+
+
+class DialBudget:
+    """Dials of others that are taken up: what an admitted peer can cost that begins again and again."""
+
+    def __init__(self) -> None:
+        self._total = TokenBucket(DIALS_PER_S, DIALS_BURST)
+        self._diallers = BucketTable(DIALS_PER_PEER_PER_S, DIALS_PER_PEER_BURST, MAX_DIALLERS)
+
+    def allows(self, peer: Hashable, source: Address, now: float) -> bool:
+        """Whether a dial of `peer` that was announced from `source` may be taken up now."""
+        return self._diallers.take((peer, _place_of(source)), now) and self._total.take(now)
+
+
+def _place_of(source: Address) -> Hashable:
+    return network_of(source) if isinstance(source, UdpAddress) else source
 
 
 def network_of(address: UdpAddress) -> str:

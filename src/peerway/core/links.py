@@ -11,16 +11,17 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from peerway.core.budget import ProbeBudget
+from peerway.core.budget import DialBudget, ProbeBudget
 from peerway.core.demux import Kind, connection_id_of
 from peerway.core.identity import NodeId, SecretKey
 from peerway.core.link import GatherWanted, Link, LinkClosed, LinkEnded, LinkEstablished
-from peerway.core.link_table import LinkTable
+from peerway.core.link_table import MAX_LINKS, LinkTable
 from peerway.core.machine import (
     Address,
     Composite,
     Datagram,
     Event,
+    PeerwayError,
     RelayAddress,
     Rng,
     UdpAddress,
@@ -40,6 +41,10 @@ CODE_SUPERSEDED = 0x11
 MAX_SPENT_SECRETS = 1024  # of exchanges that are over; the oldest is forgotten
 
 Result = TypeVar("Result")
+
+
+class TooManyConnections(PeerwayError):
+    """The node has as many connections as it can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,7 @@ class Links(Composite[int]):
         self._rng = rng
         self._budget = budget
         self._door = Door(key, admission)
+        self._dials = DialBudget()
         self._table = LinkTable(rng)
         self._unread: dict[int, Link] = {}
         self._run = rng.randbytes(RUN_SIZE)
@@ -101,6 +107,11 @@ class Links(Composite[int]):
             if link.is_established or link.is_proven or link.dialled:
                 return number
         return None
+
+    def require_room(self) -> None:
+        """`TooManyConnections` when no other can be begun."""
+        if self._table.is_full:
+            raise TooManyConnections(f"this node has {MAX_LINKS} connections, its limit: close some first")
 
     def dial(self, ticket: Ticket, routes: tuple[Address, ...], now: float) -> int:
         """Begin a connection with the ticket's node, who can be met at `routes`; the number of its link."""
@@ -227,7 +238,8 @@ class Links(Composite[int]):
         sender = sender_of(data)
         known = self._table.of_peer(sender)
         if known:
-            signal = self._door.open_known(data, sender)
+            is_route = any(source in link.routes for _, link in known)
+            signal = self._door.open_known(data, sender, source, now, is_route=is_route)
         else:
             signal = self._door.open_stranger(data, sender, source, now)
         for number, link in known:
@@ -262,6 +274,8 @@ class Links(Composite[int]):
             raise WireError("signal: hello of somebody we do not admit")
         if not hello.body.dial:
             raise WireError("signal: hello without a dial")
+        if not self._dials.allows(hello.sender, source, now):
+            raise WireError("signal: too many dials")
         self._make_room(hello.sender, source, now)
         if self._table.is_full:
             raise WireError("signal: too many links")

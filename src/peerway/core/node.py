@@ -203,9 +203,11 @@ class NodeMachine(Composite[str]):
         """Begin a connection with the ticket's node; the number of its link.
 
         When one with that node stands already, or the peer's own dial has proven itself, that one.
+        `TooManyConnections` at the limit.
         """
         number = self._links.connected_or_dialling(ticket.node_id)
         if number is None:
+            self._links.require_room()
             box_public = ticket.node_id.box_public()
             urls = [self._keep_relay(url, now) for url in ticket.relays or self._relays.own]
             routes: tuple[Address, ...] = tuple(RelayAddress(url, box_public) for url in urls)

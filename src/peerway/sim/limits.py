@@ -85,6 +85,12 @@ LIMITS = (
     Limit("pending exchanges of a peer", link_table.MAX_PENDING_PER_PEER, _pending_per_peer),
     Limit("shared keys", door.MAX_SHARED_KEYS, _one(lambda node: len(node._links._door._shared))),
     Limit("sources of boxes", budget.MAX_SOURCES, _one(lambda node: len(node._links._door._budget._sources))),
+    Limit(
+        "places of peers' boxes",
+        budget.MAX_SOURCES,
+        _one(lambda node: len(node._links._door._budget._routes)),
+    ),
+    Limit("places of dials", budget.MAX_DIALLERS, _one(lambda node: len(node._links._dials._diallers))),
     Limit("networks probed", budget.MAX_NETWORKS, _one(lambda node: len(node.budget._networks))),
     Limit("addresses probed", budget.MAX_ADDRESSES, _one(lambda node: len(node.budget._addresses))),
     Limit("spent secrets", links.MAX_SPENT_SECRETS, _one(lambda node: len(node._links._spent))),

@@ -55,8 +55,17 @@ class Door:
             del self._shared[next(iter(self._shared))]
         return shared
 
-    def open_known(self, data: bytes, sender: NodeId) -> Signal:
-        """Open a signal of a peer we have an exchange with."""
+    def open_known(
+        self, data: bytes, sender: NodeId, source: Address, now: float, *, is_route: bool
+    ) -> Signal:
+        """Open a signal of a peer we have an exchange with; `is_route`: the peer is known at `source`.
+
+        `WireError` when it is false or the budget is spent.
+        """
+        if is_route and not self._budget.allows_of_peer(sender, source, now):
+            raise WireError("signal: too many of one peer")
+        if not is_route and not self._budget.allows(source, now):
+            raise WireError("signal: too many from there")
         return parse(data, self._key, self.shared_with(sender))
 
     def open_stranger(self, data: bytes, sender: NodeId, source: Address, now: float) -> Signal:

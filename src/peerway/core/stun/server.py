@@ -1,9 +1,9 @@
 """Telling strangers what address they come from: the answering side of STUN binding.
 
-Nothing is kept of a request but its cost: each source (an IPv4 address, an IPv6 /64) has a
-bucket of answers, because sources can be forged and answers would go to a victim. For the same
-reason an answer is as short as it can be: the address, the fingerprint if the request had one,
-SOFTWARE only if the operator wants it, error codes without a phrase.
+Nothing is kept of a request but its cost: each source (an IPv4 address, an IPv6 /64) has a bucket
+of answers, because sources can be forged and answers would go to a victim; all together have so many
+a second. For the same reason an answer is as short as it can be: the address, the fingerprint if the
+request had one, SOFTWARE only if the operator wants it, error codes without a phrase.
 
 A server with several sockets also helps to find out how a NAT behaves (`alternates`): answers
 then say where they come from and where else they could, and leave from there, or go to another
@@ -16,6 +16,7 @@ else goes through the codec. RFC 8489 6.3.1, RFC 5780 6, RFC 3489 8.1 (requests 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -43,6 +44,7 @@ from peerway.core.stun.ratelimit import SourceLimiter
 
 ANSWERS_PER_S = 100.0  # to one source: a carrier's NAT puts hundreds of clients behind one
 ANSWERS_BURST = 500
+ANSWERS_IN_ALL_PER_S = 100_000  # sources can be forged: what all of them together can make us send
 DISCOVERIES_PER_S = 5.0  # answers to one source that are longer than they need to be, or go elsewhere
 DISCOVERIES_BURST = 80  # a whole check of one host takes some 20
 MAX_REQUEST_BYTES = 1280  # RFC 8489 6.1: the largest that needs no knowledge of the path's MTU
@@ -104,6 +106,7 @@ class StunServer(Leaf):
         sockets: Sequence[UdpAddress] = (),
         answers_per_s: float = ANSWERS_PER_S,
         burst: int = ANSWERS_BURST,
+        in_all_per_s: int = ANSWERS_IN_ALL_PER_S,
         discoveries_per_s: float = DISCOVERIES_PER_S,
         discoveries_burst: int = DISCOVERIES_BURST,
     ) -> None:
@@ -112,6 +115,9 @@ class StunServer(Leaf):
             raise ValueError(f"SOFTWARE is sent to strangers: {MAX_SOFTWARE_BYTES} bytes at most")
         self.answers = AnswerCounts()
         self.limiter = SourceLimiter(answers_per_s, burst)
+        self._in_all_per_s = in_all_per_s
+        self._second_ends = -math.inf
+        self._left_this_second = 0
         self.discovery_limiter = SourceLimiter(discoveries_per_s, discoveries_burst)
         self._software = (Software(software),) if software else ()
         self._tail = b"".join(frame_attribute(s.type, s.build(b"")) for s in self._software)
@@ -144,6 +150,13 @@ class StunServer(Leaf):
         granted = self.limiter.take(source.bucket, requests, now)
         if granted < requests:
             self.drops["rate limit"] += requests - granted
+        if now >= self._second_ends:
+            self._second_ends = now + 1.0
+            self._left_this_second = self._in_all_per_s
+        if granted > self._left_this_second:
+            self.drops["rate limit of all"] += granted - self._left_this_second
+            granted = self._left_this_second
+        self._left_this_second -= granted
         return granted
 
     def _answer(
