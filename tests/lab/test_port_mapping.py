@@ -96,12 +96,27 @@ async def alone(homes, name):
 
 
 async def third_parties(homes):
-    """`upnpc -l` and `natpmpc` while a node runs, and after."""
+    """`upnpc -l` and `natpmpc` while a node runs, and after; and again with one that is killed and a next."""
+
+    async def listing():
+        return await homes.lab.run("all-other", "sh", "-c", "upnpc -l; natpmpc")
+
+    told = []
     await homes.open("all-host")
     await homes.ports("all-host")
-    during = await homes.lab.run("all-other", "sh", "-c", "upnpc -l; natpmpc")
+    told.append(await listing())
     await homes.close("all-host")
-    return during, await homes.lab.run("all-other", "upnpc", "-l")
+    told.append(await listing())
+    await homes.open("all-host")
+    await homes.ports("all-host")
+    await homes.lab.kill_worker("all-host")
+    told.append(await listing())
+    await homes.open("all-host", PORT + 1)
+    await homes.ports("all-host")
+    told.append(await listing())
+    await homes.close("all-host")
+    told.append(await listing())
+    return told
 
 
 async def killed(homes, name):
@@ -241,9 +256,17 @@ def test_each_protocol_alone_maps_a_port_that_is_forwarded_and_gives_it_back(nam
 
 
 def test_third_parties_list_the_mapping_and_none_after_the_end(found):
-    during, after = found["third parties"]
+    during, after, *_ = found["third parties"]
     assert re.search(rf"UDP\s+{PORT}->{inside('all')}:{PORT}", during)
     assert f"Public IP address : {outside('all')}" in during
+    assert f"Public IP address : {outside('all')}" in after
+    assert "UDP" not in after
+
+
+def test_third_parties_list_what_a_killed_node_left_until_the_next_begins(found):
+    *_, left, next_one, after = found["third parties"]
+    assert re.findall(r"UDP\s+(\d+)->", left) == [str(PORT)]
+    assert re.findall(r"UDP\s+(\d+)->", next_one) == [str(PORT + 1)]
     assert "UDP" not in after
 
 
