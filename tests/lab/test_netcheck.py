@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import sys
 
 import pytest
 
@@ -26,6 +27,7 @@ from peerway.lab.orders import (
 )
 from peerway.lab.places import PLACES, expected
 from peerway.lab.plan import Plan, home
+from peerway.lab.service import Service
 from peerway.lab.topology import SERVER, SERVER_IPS, SERVER_IPS_V6, SERVER_NAME
 
 pytestmark = pytest.mark.lab
@@ -70,6 +72,32 @@ def truth(name):
     return mapping, max((kind.filtering for kind in kinds), key=list(Filtering).index)
 
 
+PORTAL = """\
+import http.server
+
+class LogIn(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(302)
+        self.send_header("Location", "http://hotel.lab/log-in")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+http.server.ThreadingHTTPServer(("0.0.0.0", 8000), LogIn).serve_forever()
+"""
+PORTAL_RULES = """\
+table ip hotel {
+ chain divert {
+  type nat hook prerouting priority dstnat
+  iifname "lan" tcp dport { 80, 3340 } redirect to :8000
+ }
+ chain onward {
+  type filter hook forward priority -10
+  iifname "lan" drop
+ }
+}
+"""
+
+
 class Everywhere:
     """A host at every place checks, coturn's client asks our server beside it, nmap scans that."""
 
@@ -79,6 +107,7 @@ class Everywhere:
             self.measure_a_lifetime(),
             self.choose_between_relays(),
             self.map_ports_behind_another_nat(),
+            self.check_in_a_hotel(),
             self.check_all(discover, scan),
         )
 
@@ -114,6 +143,20 @@ class Everywhere:
             served = await lab.order(SERVER, Serve(SERVER_IPS), Served)
             check = await checked(lab, "left", served.url, lambda found: found["double_nat"] is not None)
             self.double = check.record
+
+    async def check_in_a_hotel(self):
+        """The router answers for every web server, and lets nothing through before somebody logs in."""
+        portal = Service(
+            "portal", (sys.executable, "portal.py"), files=(("portal.py", PORTAL),), rules=PORTAL_RULES
+        )
+        line = home("left", ["eim-apdf"], "left", services=(portal,))
+        async with Laboratory(build(Plan("hotel", "A captive portal.", (line,)))) as lab:
+            plain = (await lab.order(SERVER, Serve(SERVER_IPS), Served)).url
+            listens = "until ss -ltn | grep -q :8000; do sleep 0.05; done"
+            await lab.run("left-router", "sh", "-c", listens)
+            by_plain = await lab.order("left", Check((plain,)), Checked)
+            by_tls = await lab.order("left", Check((f"https://{SERVER_IPS[0]}",)), Checked)
+            self.hotel = by_plain, by_tls
 
     async def check_all(self, discover, scan):
         async with Laboratory(gallery(ALONE)) as lab:
@@ -191,6 +234,14 @@ def test_a_check_finds_what_the_routers_do(name, everywhere):
     assert (found["udp_v4"], found["public_v4"]) == (True, everywhere.public[name, 4])
     assert found["home_relay"] == found["relays"][0]["url"]
     assert found["captive_portal"] is False
+
+
+@pytest.mark.parametrize("relay", [0, 1], ids=["plain", "tls"])
+def test_a_check_in_a_hotel_finds_the_portal(relay, everywhere):
+    check = everywhere.hotel[relay]
+    assert check.record["captive_portal"] is True
+    assert check.record["udp_v4"] is False
+    assert "log in" in check.record["advice"][0]
 
 
 @pytest.mark.parametrize("name", [name for name in V4_PLACES if len(PLACES[name].routers) == 1])
