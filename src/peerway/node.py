@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Collection, Generator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +35,7 @@ from peerway.core.ticket import SECRET_SIZE, Ticket
 from peerway.errors import NodeClosedError, PeerwayError, RelayUnreachableError
 from peerway.io import clock, netcheck
 from peerway.io.connect_errors import NO_ANSWER
-from peerway.io.driver import Driver
+from peerway.io.driver import FAILURES_LOGGED, Driver
 from peerway.io.interfaces import interface_addresses
 from peerway.io.leases import LeaseStore
 from peerway.io.state import StateError, state_directory
@@ -85,7 +85,7 @@ class Node:
         self._machine = NodeMachine(
             self._key,
             rng,
-            admission=Admission(frozenset(allow), self._ticket_secret, authorize),
+            admission=Admission(frozenset(allow), self._ticket_secret, authorize and _Careful(authorize)),
             relays=tuple(relays),
             stun=self._stun,
             static=tuple(parse_advertised(text) for text in advertise),
@@ -108,7 +108,7 @@ class Node:
     async def __aenter__(self) -> Node:
         if self._driver is not None:
             raise NodeClosedError("a node can be entered once")
-        self._driver = Driver(self._machine, self._on_event, self._on_failure, self._trust)
+        self._driver = Driver(self._machine, self._on_event, trust=self._trust)
         try:
             sockets = await self._open_sockets(self._driver)
             leftovers = self._leases.take_over() if self._leases is not None else ()
@@ -188,6 +188,12 @@ class Node:
     def probes_sent(self) -> int:
         """Probes sent so far towards addresses that had not answered yet."""
         return self._machine.budget.spent
+
+    @property
+    def drops(self) -> Counter[str]:
+        """What was dropped, refused or lost so far, by reason; docs/reference/limits.md names the limits."""
+        dropped = self._machine.counted()
+        return dropped + self._driver.drops if self._driver is not None else dropped
 
     def ticket(self) -> str:
         """What others paste to dial us. It admits whoever holds it, so treat it as a key.
@@ -433,12 +439,10 @@ class Node:
         if number in self._dials:
             return
         if len(self._unaccepted) >= MAX_UNACCEPTED or self._closed:
+            self._machine.drops["connection: too many wait"] += not self._closed
             self._call(number, lambda link: link.close(CODE_BUSY, "too many connections wait", clock.now()))
             return
         self._unaccepted.append(connection)
-
-    def _on_failure(self, error: Exception) -> None:
-        logger.error("internal error error=%r", error)
 
 
 class Dial:
@@ -459,3 +463,23 @@ class Dial:
     async def __aexit__(self, *_: object) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+
+class _Careful:
+    """Asks the application whom to admit; when that raises it is logged, a few times, and means no.
+
+    It is strangers who have it asked.
+    """
+
+    def __init__(self, authorize: Callable[[NodeId], bool]) -> None:
+        self._authorize = authorize
+        self._failures = 0
+
+    def __call__(self, peer: NodeId) -> bool:
+        try:
+            return self._authorize(peer)
+        except Exception:
+            self._failures += 1
+            if self._failures <= FAILURES_LOGGED:
+                logger.exception("authorize failed peer=%s", peer.short)
+            return False

@@ -10,7 +10,7 @@ from peerway.core.demux import Kind
 from peerway.core.identity import SecretKey
 from peerway.core.link import LinkClosed
 from peerway.core.link_table import MAX_PENDING, MAX_PENDING_PER_PEER, MAX_PENDING_PER_SOURCE
-from peerway.core.links import LinkEvent, Links, TooManyConnections
+from peerway.core.links import MAX_SPENT_SECRETS, LinkEvent, Links, TooManyConnections
 from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.signal.door import Admission
@@ -233,3 +233,24 @@ def test_a_node_with_as_many_links_as_it_can_have_dials_no_more(monkeypatch):
         bench.links.require_room()
     bench.arrive(bench.hello(PEER, 1), RELAY)
     assert bench.links.drops["signal: too many links"] == 1
+
+
+def test_the_spent_secrets_remembered_are_bounded():
+    bench = Bench()
+    for number in range(1100):
+        bench.now += 0.5
+        sender = SecretKey((1000 + number).to_bytes(32, "big"))
+        bench.arrive(bench.hello(sender, 1), RelayAddress("http://relay", sender.seed))
+        newest = max(number for number, _ in bench.links._table)
+        bench.links.call(newest, lambda link: link.close(0, "", bench.now), bench.now)
+        bench.links.handle_timeout(bench.now)
+    assert len(bench.links._spent) == MAX_SPENT_SECRETS == 1024
+
+
+def test_probes_that_come_before_we_know_the_peer_are_kept_by_the_few():
+    bench = Bench()
+    bench.arrive(bench.hello(PEER, 1), RELAY)
+    ((_, link),) = bench.links._table
+    for number in range(50):
+        link.probe_received(bytes([5, number]), None, RELAY, bench.now)
+    assert [data[1] for data, _, _ in link._early_probes] == list(range(42, 50))

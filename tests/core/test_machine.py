@@ -190,3 +190,17 @@ def test_a_child_that_is_asked_again_and_again_leaves_no_heap_of_old_wakeups():
     assert tower.poll_deadline().at == 5.0
     tower.handle_timeout(5.0)
     assert tower.poll_deadline().at == 10_009.0
+
+
+def test_what_is_counted_includes_children_and_those_that_are_gone():
+    tower = Tower("one", "two", "three")
+    tower.bells["one"].drops["cracked"] += 1
+    tower.bells["two"].drops["cracked"] += 2
+    tower.bells["three"].drops = tower.drops
+    tower.drops["struck by lightning"] += 1
+    tower.remove("one")
+    assert tower.counted() == {"cracked": 3, "struck by lightning": 1}
+    tower.add_back("one")
+    tower.remove("two")
+    tower.remove("three")
+    assert tower.counted() == {"cracked": 4, "struck by lightning": 1}

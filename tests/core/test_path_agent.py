@@ -7,7 +7,7 @@ import pytest
 from peerway.core.budget import ProbeBudget
 from peerway.core.identity import SecretKey
 from peerway.core.machine import RelayAddress, UdpAddress
-from peerway.core.path.agent import PathAgent, RoundBegun
+from peerway.core.path.agent import MAX_PAIRS, MAX_PEER_REFLEXIVE, PathAgent, RoundBegun
 from peerway.core.path.candidate import Candidate, CandidateKind, TargetPolicy
 from peerway.core.path.events import CandidateLearned, PathProven, PathSelected
 from peerway.core.path.pair import OPENER_TTL, PairState
@@ -295,3 +295,19 @@ def test_that_the_peer_is_gone_is_looked_into_once_after_each_use():
     assert bench.agent._usage.is_idle
     bench.agent.verify(331.0)
     assert bench.agent._usage.is_idle
+
+
+def test_a_peer_that_pings_from_ever_new_addresses_has_sixteen_and_the_oldest_give_way():
+    bench = Bench()
+    for number in range(100):
+        bench.arrive(bench.ping(), UdpAddress("198.51.100.9", 1000 + number), now=0.1)
+    assert len(bench.agent._reflexive) == MAX_PEER_REFLEXIVE == 16
+    assert UdpAddress("198.51.100.9", 1099) in pongs(bench)
+
+
+def test_however_many_sockets_and_candidates_there_are_the_pairs_are_bounded():
+    bench = Bench([UdpAddress(f"203.0.113.{number}", 1) for number in range(1, 17)])
+    sockets = tuple(UdpAddress("0.0.0.0", port) for port in range(1, 9))
+    bench.agent.set_sockets(sockets, TargetPolicy(), 0.0)
+    assert len(bench.agent._pairs) == MAX_PAIRS == 48
+    assert bench.agent.drops["path: too many pairs"] == 1

@@ -7,6 +7,7 @@ from peerway.core.identity import SecretKey
 from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.events import PathDoubted, PathKind, PathLost, PathProven, PathRecovered
 from peerway.core.path.pair import (
+    MAX_OUTSTANDING,
     OPENER_TTL,
     Pair,
     PairState,
@@ -395,3 +396,10 @@ def test_the_round_trip_is_the_least_of_late():
     for at in (16.0, 20.0, 32.0, 40.0):
         rtt.sample(0.100, at)
     assert rtt.minimum == 0.100
+
+
+def test_of_pings_that_nobody_answers_the_latest_are_remembered():
+    bench = Bench()
+    for number in range(40):
+        bench.pair.ping(float(number))
+    assert len(bench.pair._outstanding) == MAX_OUTSTANDING == 16

@@ -15,8 +15,8 @@ from peerway.core.path.candidate import (
     TargetPolicy,
     networks_of,
 )
-from peerway.core.signal.door import Admission, Door
-from peerway.core.signal.message import Body, Signal, build, parse, sender_of
+from peerway.core.signal.door import MAX_SHARED_KEYS, Admission, Door
+from peerway.core.signal.message import MAX_SIGNAL_SIZE, Body, Signal, build, parse, sender_of
 from peerway.core.signal.session import (
     CandidatesAcknowledged,
     CandidatesReceived,
@@ -448,3 +448,15 @@ def test_a_flood_from_one_place_is_cut_off_and_others_still_get_in():
             pass
     assert opened == int(BOXES_PER_SOURCE_BURST)
     door.open_stranger(hello_to_b(), A.node_id, TO_B, 0.0)
+
+
+def test_a_signal_larger_than_any_is_refused_unopened():
+    with pytest.raises(WireError, match="too short or too long"):
+        sender_of(b"\x04" + bytes(MAX_SIGNAL_SIZE))
+
+
+def test_the_shared_keys_remembered_are_bounded():
+    door = Door(B, Admission())
+    for number in range(1100):
+        door.shared_with(SecretKey(number.to_bytes(32, "big")).node_id)
+    assert len(door._shared) == MAX_SHARED_KEYS == 1024

@@ -175,3 +175,8 @@ def test_cancelling_frees_every_attempt(run, monkeypatch):
 )
 def test_errors_are_told_in_words(error, expected):
     assert explain(error, "host:1").startswith(expected)
+
+
+def test_of_very_many_addresses_the_first_are_taken():
+    found = [(f"192.0.2.{number}", 0) for number in range(200)]
+    assert resolve._addresses("many.example", found) == tuple(f"192.0.2.{number}" for number in range(16))

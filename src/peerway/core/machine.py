@@ -295,6 +295,10 @@ class Leaf:
     def _timer_expired(self, name: str, now: float) -> None:
         raise NotImplementedError(name)
 
+    def counted(self) -> Counter[str]:
+        """What was dropped so far here and in whatever this machine is made of, by reason."""
+        return Counter(self.drops)
+
     def _drop(self, reason: str) -> None:
         self.drops[reason] += 1
 
@@ -329,6 +333,21 @@ class Composite(Leaf, Generic[Key]):
         self._touched: deque[_Child[Key]] = deque()
         self._wakeups: list[tuple[float, int, _Child[Key]]] = []
         self._last_wakeup = 0
+        self._counted_before: Counter[str] = Counter()  # by children that were released
+
+    def counted(self) -> Counter[str]:
+        """What was dropped so far here and in the children, those included that are gone."""
+        total = self.drops + self._counted_before
+        for child in self._children.values():
+            total += self._counted_in(child)
+        return total
+
+    def _counted_in(self, child: _Child[Key]) -> Counter[str]:
+        # some children count in their parent's own counter
+        machine = child.machine
+        if isinstance(machine, Leaf) and machine.drops is not self.drops:
+            return machine.counted()
+        return Counter()
 
     def _adopt(self, key: Key, machine: Machine) -> None:
         if key in self._children:
@@ -341,6 +360,7 @@ class Composite(Leaf, Generic[Key]):
         if child is not None:
             child.is_released = True
             child.wakeup = 0
+            self._counted_before += self._counted_in(child)
 
     def _touch(self, key: Key) -> None:
         """The child `key` was called: drain it at the next `_settle`. Nothing when it was released."""
