@@ -112,3 +112,11 @@ def test_networks():
     assert network_of(UdpAddress("203.0.113.9", 1)) == "203.0.113.0/24"
     assert network_of(UdpAddress("2001:db8:1:2::9", 1)) == "2001:db8:1::/48"
     assert MAX_NETWORKS == 1024
+
+
+def test_strangers_together_have_so_many_boxes_opened():
+    budget = BoxBudget()
+    places = [UdpAddress(f"203.{number}.1.1", 1) for number in range(256)]
+    assert sum(budget.allows(place, 0.0) for place in places for _ in range(5)) == 200
+    assert sum(budget.allows(place, 1.0) for place in places for _ in range(5)) == 200
+    assert sum(budget.allows(place, 1.25) for place in places for _ in range(5)) == 125

@@ -152,3 +152,15 @@ def test_junk_interfaces_never_push_out_the_good_ones():
     candidates = bench.told[-1].candidates
     assert len(candidates) == MAX_CANDIDATES
     assert candidates[:2] == (REFLEXIVE, HOST)
+
+
+def test_of_very_many_servers_the_first_eight_are_asked():
+    bench = Bench()
+    bench.gatherer.add_server("stun.test", 3478)
+    bench.gatherer.set_sockets((SOCKET,), 0.0)
+    bench.gatherer.set_interfaces((ETH,), (), 0.0)
+    bench.gatherer.resolved("stun.test", tuple(f"203.0.113.{number}" for number in range(1, 100)), 0.0)
+    asked = set()
+    while (transmit := bench.gatherer.poll_transmit()) is not None:
+        asked.add(transmit.remote.ip)
+    assert asked == {f"203.0.113.{number}" for number in range(1, 9)}

@@ -129,7 +129,7 @@ def sealed(**changes):
         ({"run": b"short"}, "run of the wrong length"),
         ({"dial": b"d" * 21}, "too long"),
         ({"admission": b"a" * 33}, "too long"),
-        ({"candidates": [(1, "192.0.2.1", 1)] * 17}, "more than 16"),
+        ({"candidates": [(1, "192.0.2.1", 1)] * 17}, "too many candidates: 17"),
         ({"candidates": [(99, "192.0.2.1", 1)]}, "99"),
         ({"candidates": [(1, "2001:db8::1%eth0", 1)]}, "zone"),
     ],

@@ -232,7 +232,7 @@ MUTATIONS = (
             Change(
                 "peerway/core/signal/message.py",
                 "    if len(entries) > MAX_CANDIDATES:\n"
-                '        raise WireError(f"signal: more than {MAX_CANDIDATES} candidates")\n',
+                '        raise WireError("signal: too many candidates", f"{len(entries)}")\n',
                 "",
             ),
         ),

@@ -162,7 +162,7 @@ def parse(data: bytes, key: SecretKey, shared: bytes) -> Signal:
 
 def _candidates(entries: list[tuple[int, str, int]]) -> tuple[Candidate, ...]:
     if len(entries) > MAX_CANDIDATES:
-        raise WireError(f"signal: more than {MAX_CANDIDATES} candidates")
+        raise WireError("signal: too many candidates", f"{len(entries)}")
     try:
         return tuple(
             Candidate(CandidateKind(kind), UdpAddress(plain_ip(ip), port)) for kind, ip, port in entries
