@@ -72,3 +72,13 @@ def test_no_more_than_burst_and_rate_is_ever_granted(uptime, takes):
         assert 0 <= given_out <= wanted
         granted += given_out
     assert granted <= 10 + 7 * (now - uptime) + 1e-3
+
+
+@given(st.lists(st.lists(st.sampled_from([b"a", b"b", b"c"]), max_size=8), max_size=8), st.floats(0, 2))
+def test_taking_one_for_each_is_taking_one_after_the_other(batches, pause):
+    at_once, in_turn = (SourceLimiter(rate_per_s=2, burst=3, max_sources=2) for _ in range(2))
+    for number, batch in enumerate(batches):
+        now = 100 + number * pause
+        refused = {index for index, source in enumerate(batch) if not in_turn.take(source, 1, now)}
+        assert at_once.take_each(batch, now) == refused
+    assert (at_once.forgotten, len(at_once)) == (in_turn.forgotten, len(in_turn))

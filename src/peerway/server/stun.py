@@ -1,4 +1,8 @@
-"""The STUN server on real UDP sockets, one for each address and port."""
+"""The STUN server on real UDP sockets, one for each address and port.
+
+Sockets that have nothing to tell but an address answer plain requests by the batch; whatever else
+comes, and all that comes to sockets that help with behaviour discovery, goes to the machine one by one.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ from collections.abc import Sequence
 
 from peerway.core.machine import Datagram, Transmit, UdpAddress
 from peerway.core.stun.alternates import arrange
+from peerway.core.stun.plain import Answers, Questions
 from peerway.core.stun.server import StunServer
 from peerway.io import clock
-from peerway.io.udp import UdpSocket
+from peerway.io.udp_many import QuestionSocket
 from peerway.server.listen import bind_all
 
 
@@ -29,7 +34,7 @@ class StunService:
     def __init__(self, hosts: Sequence[str], port: int, other_port: int | None = None) -> None:
         self.drops: Counter[str] = Counter()
         self._loop = asyncio.get_running_loop()
-        self._sockets: dict[UdpAddress, UdpSocket] = {}
+        self._sockets: dict[UdpAddress, QuestionSocket] = {}
         self.port = bind_all("STUN", hosts, port, self._bind)[0].port
         self.other_port: int | None = None
         if other_port is not None:
@@ -39,6 +44,9 @@ class StunService:
                 self.close()
                 raise
         self._machine = StunServer(sockets=list(self._sockets))
+        for local, opened in self._sockets.items():
+            if self._machine.is_plain_at(local):
+                opened.answer_by(self._answer)
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -62,9 +70,12 @@ class StunService:
         self._sockets.clear()
 
     def _bind(self, host: str, port: int) -> _StunSocket:
-        opened = UdpSocket(UdpAddress(host, port), self._receive, self._failed, self._loop, self.drops)
+        opened = QuestionSocket(UdpAddress(host, port), self._receive, self._failed, self._loop, self.drops)
         self._sockets[opened.local] = opened
         return _StunSocket(opened, self._sockets)
+
+    def _answer(self, questions: Questions) -> Answers:
+        return self._machine.answer_plain(questions, clock.now())
 
     def _receive(self, batch: list[Datagram]) -> None:
         now = clock.now()
@@ -81,7 +92,7 @@ class StunService:
 class _StunSocket:
     """A bound socket, forgotten when it is closed again."""
 
-    def __init__(self, opened: UdpSocket, sockets: dict[UdpAddress, UdpSocket]) -> None:
+    def __init__(self, opened: QuestionSocket, sockets: dict[UdpAddress, QuestionSocket]) -> None:
         self._opened = opened
         self._sockets = sockets
         self.port = opened.local.port

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 MAX_SOURCES = 16_384
 _ROUNDING = 1e-6  # of a token: what floating point loses in a day-long uptime
@@ -43,6 +44,26 @@ class SourceLimiter:
         granted = wanted if wanted < tokens else tokens
         self._full_at[source] = full_at + granted * self._refill_s
         return granted
+
+    def take_each(self, sources: Sequence[bytes], now: float) -> set[int]:
+        """Spend a token of each source, in turn; the indexes of those that had none left."""
+        full_at_of, renew, refill_s = self._full_at, self._full_at.move_to_end, self._refill_s
+        last_token_at = now + (self._burst - 1 + _ROUNDING) * refill_s
+        refused: set[int] = set()
+        for index, source in enumerate(sources):
+            full_at = full_at_of.get(source)
+            if full_at is None:
+                self._admit(source)
+                full_at = now
+            else:
+                renew(source)
+                if full_at < now:
+                    full_at = now
+            if full_at <= last_token_at:
+                full_at_of[source] = full_at + refill_s
+            else:
+                refused.add(index)
+        return refused
 
     def _admit(self, source: bytes) -> None:
         if len(self._full_at) >= self._max_sources:

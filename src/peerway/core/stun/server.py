@@ -10,8 +10,9 @@ then say where they come from and where else they could, and leave from there, o
 port, on request. Such answers are longer than their questions, so each source has a second,
 smaller bucket of them; when that is empty, answers are short again and nothing else is granted.
 
-The plain request of 20 bytes, almost all there is, is answered from precomputed pieces; everything
-else goes through the codec. RFC 8489 6.3.1, RFC 5780 6, RFC 3489 8.1 (requests without the cookie).
+The plain request of 20 bytes, almost all there is, is answered from a template, many at a time where
+many have come (`answer_plain`); everything else goes through the codec. RFC 8489 6.3.1, RFC 5780 6,
+RFC 3489 8.1 (requests without the cookie).
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from typing import NamedTuple
 
 from peerway.core.machine import Datagram, Leaf, Transmit, UdpAddress, WireError
-from peerway.core.stun.address import FAMILY_IPV4, FAMILY_IPV6, pack_ip, xor
+from peerway.core.stun.address import pack_ip
 from peerway.core.stun.alternates import Alternates, arrange
 from peerway.core.stun.attributes import (
     Attribute,
@@ -37,39 +37,25 @@ from peerway.core.stun.attributes import (
     UnknownAttributes,
     XorMappedAddress,
 )
-from peerway.core.stun.framing import COOKIE, HEADER_SIZE, frame_attribute
+from peerway.core.stun.framing import HEADER_SIZE, frame_attribute
 from peerway.core.stun.integrity import add_fingerprint
 from peerway.core.stun.message import BINDING, Message, MessageClass, build, is_stun, parse, parse_classic
+from peerway.core.stun.plain import PLAIN_REQUEST, Answers, Questions, build_answers
 from peerway.core.stun.ratelimit import SourceLimiter
 
 ANSWERS_PER_S = 100.0  # to one source: a carrier's NAT puts hundreds of clients behind one
 ANSWERS_BURST = 500
-ANSWERS_IN_ALL_PER_S = 100_000  # sources can be forged: what all of them together can make us send
+ANSWERS_IN_ALL_PER_S = 400_000  # sources can be forged: what all can make us send, 192 Mb/s
 DISCOVERIES_PER_S = 5.0  # answers to one source that are longer than they need to be, or go elsewhere
 DISCOVERIES_BURST = 80  # a whole check of one host takes some 20
 MAX_REQUEST_BYTES = 1280  # RFC 8489 6.1: the largest that needs no knowledge of the path's MTU
 MAX_SOFTWARE_BYTES = 32
 MAX_UNKNOWN_LISTED = 16
 
-_PLAIN_REQUEST = b"\x00\x01\x00\x00" + COOKIE
-_SUCCESS_TYPE = b"\x01\x01"
-_IPV4_TLV = bytes((0, XorMappedAddress.type, 0, 8, 0, FAMILY_IPV4))  # up to the port
-_IPV6_TLV = bytes((0, XorMappedAddress.type, 0, 20, 0, FAMILY_IPV6))
-_PORT_MASK = int.from_bytes(COOKIE[:2], "big")
-_IPV6_NETWORK_BYTES = 8
-_CACHED_SOURCES = 4096
+_BUCKET = slice(2, 10)  # of port and IP: an IPv4 address, an IPv6 network of 64 bits
 # Known to RFC 8489 9 and harmless where nobody needs to log in, but of no use to our codec.
 _IGNORED_TYPES = frozenset({0x001D, 0x001E})  # PASSWORD-ALGORITHM, USERHASH
 _NO_CHANGE = ChangeRequest(False, False)
-
-
-class _Source(NamedTuple):
-    """What is worth computing once for a source IP: `ipv4_xored` is empty for IPv6."""
-
-    ip: str
-    bucket: bytes
-    number: int
-    ipv4_xored: bytes
 
 
 class _Reply(NamedTuple):
@@ -121,8 +107,6 @@ class StunServer(Leaf):
         self.discovery_limiter = SourceLimiter(discoveries_per_s, discoveries_burst)
         self._software = (Software(software),) if software else ()
         self._tail = b"".join(frame_attribute(s.type, s.build(b"")) for s in self._software)
-        self._ipv4_head = _plain_head(_IPV4_TLV, 4, self._tail)
-        self._ipv6_head = _plain_head(_IPV6_TLV, 16, self._tail)
         self._alternates = arrange(sockets)
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -132,40 +116,73 @@ class StunServer(Leaf):
             self._drop("not over UDP")
             return
         requests = list(datagram.segments())
-        source = _source(remote.ip)
-        granted = self._admit(source, remote.port, len(requests), now)
+        endpoint = remote.port.to_bytes(2, "big") + pack_ip(remote.ip)
+        granted = self._admit(endpoint, remote.port, len(requests), now)
         replies = [
             reply
             for data in requests[:granted]
-            if (reply := self._answer(data, source, remote, local, now)) is not None
+            if (reply := self._answer(data, endpoint, remote, local, now)) is not None
         ]
         for (_, leaves_by, to), together in groupby(replies, _sent_together):
             self._transmits.append(Transmit(tuple(reply.data for reply in together), to, leaves_by))
 
-    def _admit(self, source: _Source, port: int, requests: int, now: float) -> int:
+    def is_plain_at(self, local: UdpAddress) -> bool:
+        """Whether what came to this socket of the server may be shown to `answer_plain` first."""
+        return local not in self._alternates
+
+    def answer_plain(self, questions: Questions, now: float) -> Answers:
+        """Answer the plain requests among what came to one socket. What is `left` is for `receive`."""
+        plain = questions.plain()
+        answered = self._admit_each(questions, plain, now)
+        left: Sequence[int] = ()
+        if len(plain) < len(questions.sizes):
+            left = sorted(set(range(len(questions.sizes))).difference(plain))
+        if not answered:
+            return Answers((), b"", left)
+        self.answers.success += len(answered)
+        asked = questions if len(answered) == len(questions.sizes) else questions.chosen(answered)
+        return Answers(answered, build_answers(asked.endpoints, asked.heads, self._tail), left)
+
+    def _admit_each(self, questions: Questions, plain: Sequence[int], now: float) -> Sequence[int]:
+        """Those of the requests whose senders have not asked too much."""
+        step, endpoints = questions.endpoint_size, questions.endpoints
+        first, last = _BUCKET.start, min(_BUCKET.stop, step)
+        buckets = [endpoints[index * step + first : index * step + last] for index in plain]
+        refused = self.limiter.take_each(buckets, now)
+        if refused:
+            self.drops["rate limit"] += len(refused)
+            plain = [index for place, index in enumerate(plain) if place not in refused]
+        return plain[: self._grant(len(plain), now)]
+
+    def _admit(self, endpoint: bytes, port: int, requests: int, now: float) -> int:
         """How many of a source's requests to look at."""
         if not port:
             self.drops["from port 0"] += requests
             return 0
-        granted = self.limiter.take(source.bucket, requests, now)
+        granted = self.limiter.take(endpoint[_BUCKET], requests, now)
         if granted < requests:
             self.drops["rate limit"] += requests - granted
+        return self._grant(granted, now)
+
+    def _grant(self, wanted: int, now: float) -> int:
+        """How many of `wanted` answers all sources together may have of us yet."""
         if now >= self._second_ends:
             self._second_ends = now + 1.0
             self._left_this_second = self._in_all_per_s
-        if granted > self._left_this_second:
-            self.drops["rate limit of all"] += granted - self._left_this_second
-            granted = self._left_this_second
+        granted = min(wanted, self._left_this_second)
+        if granted < wanted:
+            self.drops["rate limit of all"] += wanted - granted
         self._left_this_second -= granted
         return granted
 
     def _answer(
-        self, data: bytes, source: _Source, remote: UdpAddress, local: UdpAddress | None, now: float
+        self, data: bytes, endpoint: bytes, remote: UdpAddress, local: UdpAddress | None, now: float
     ) -> _Reply | None:
         alternates = self._alternates.get(local) if local is not None else None
-        generous = alternates is not None and self.discovery_limiter.take(source.bucket, 1, now) > 0
-        if not generous and len(data) == HEADER_SIZE and data.startswith(_PLAIN_REQUEST):
-            return _Reply(self._plain_answer(data, source, remote.port), local, remote)
+        generous = alternates is not None and self.discovery_limiter.take(endpoint[_BUCKET], 1, now) > 0
+        if not generous and len(data) == HEADER_SIZE and data.startswith(PLAIN_REQUEST):
+            self.answers.success += 1
+            return _Reply(build_answers(endpoint, data, self._tail), local, remote)
         request = self._parse(data)
         if request is None:
             return None
@@ -174,14 +191,6 @@ class StunServer(Leaf):
         if alternates is None:
             return _Reply(_finished(request, self._success(request, remote)), local, remote)
         return self._discover(request, alternates, remote, generous)
-
-    def _plain_answer(self, data: bytes, source: _Source, port: int) -> bytes:
-        self.answers.success += 1
-        mapped_port = (port ^ _PORT_MASK).to_bytes(2, "big")
-        if source.ipv4_xored:
-            return self._ipv4_head + data[8:] + _IPV4_TLV + mapped_port + source.ipv4_xored + self._tail
-        mapped_ip = (source.number ^ int.from_bytes(data[4:], "big")).to_bytes(16, "big")
-        return self._ipv6_head + data[8:] + _IPV6_TLV + mapped_port + mapped_ip + self._tail
 
     def _discover(
         self, request: Message, alternates: Alternates, remote: UdpAddress, generous: bool
@@ -241,18 +250,6 @@ class StunServer(Leaf):
             types = [*types, types[-1]]  # RFC 3489 11.2.10 knows no padding: one is listed twice
         attributes = (ErrorCode(420), UnknownAttributes(tuple(types)))
         return Message(MessageClass.ERROR, BINDING, request.transaction_id, attributes)
-
-
-@lru_cache(maxsize=_CACHED_SOURCES)
-def _source(ip: str) -> _Source:
-    packed = pack_ip(ip)
-    xored = xor(packed, COOKIE) if len(packed) == 4 else b""
-    return _Source(ip, packed[:_IPV6_NETWORK_BYTES], int.from_bytes(packed, "big"), xored)
-
-
-def _plain_head(tlv: bytes, ip_size: int, tail: bytes) -> bytes:
-    length = len(tlv) + 2 + ip_size + len(tail)
-    return _SUCCESS_TYPE + length.to_bytes(2, "big") + COOKIE
 
 
 def _sent_together(reply: _Reply) -> tuple[int, UdpAddress | None, UdpAddress]:
