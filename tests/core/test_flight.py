@@ -45,6 +45,16 @@ def test_what_a_failed_path_may_have_swallowed_goes_by_the_next():
     assert sent(flight) == []
 
 
+def test_a_path_that_failed_and_works_again_is_sent_the_same_once():
+    flight = flying(1, 2)
+    assert not flight.has_failed
+    flight.path_failed()
+    assert flight.has_failed
+    flight.switched(DIRECT, 1.3)
+    assert not flight.has_failed
+    assert sent(flight) == [(1, DIRECT[1]), (2, DIRECT[1])]
+
+
 def test_what_is_old_is_left_to_quic():
     flight = flying(1)
     flight.path_failed()

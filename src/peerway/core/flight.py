@@ -52,8 +52,13 @@ class Flight(Leaf):
         """The path in use may have swallowed what was sent last."""
         self._has_failed = True
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the path in use is the one that failed: none has taken its place."""
+        return self._has_failed
+
     def switched(self, way: PathKey, now: float) -> None:
-        """From now on batches go by `way`."""
+        """From now on batches go by `way`, or do so again though it had failed."""
         is_swallowed = self._has_failed and now - self._sent_at < SWALLOWED_WITHIN_S
         is_unanswered = not self._is_established and now - self._sent_at >= UNANSWERED_AFTER_S
         if is_swallowed or is_unanswered:

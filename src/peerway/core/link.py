@@ -34,6 +34,8 @@ from peerway.core.path.events import (
     LocalCandidates,
     PathDoubted,
     PathLost,
+    PathProven,
+    PathRecovered,
     PathSelected,
 )
 from peerway.core.path.survey import Surroundings
@@ -419,14 +421,18 @@ class Link(Composite[str]):
                 self._touch("signal")
                 self._events.append(GatherWanted(force=True))
         elif isinstance(event, PathSelected):
-            self._switched(event, now)
+            self._selected_remote = event.remote
+            self._switched(now)
+        elif isinstance(event, PathProven | PathRecovered):
+            if event.remote == self._selected_remote and self._flight.has_failed:
+                self._switched(now)  # there was no better one to go by, and QUIC's back-off has grown
         elif isinstance(event, PeerSilent):
             self._quic.close(CODE_UNREACHABLE, str(event), now)
             self._touch("quic")
             self._over(CODE_UNREACHABLE, str(event), by_peer=False, now=now)
 
-    def _switched(self, event: PathSelected, now: float) -> None:
-        self._selected_remote = event.remote
+    def _switched(self, now: float) -> None:
+        """The path in use works, and what it replaces did not, or had ceased to: QUIC is not to wait."""
         if self._agent is None or self._agent.selected is None:
             return
         self._flight.switched(self._agent.selected, now)
