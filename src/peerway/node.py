@@ -27,6 +27,7 @@ from peerway.core.portmap.events import (
     RememberLeases,
 )
 from peerway.core.portmap.report import GatewayReport, PortMapping
+from peerway.core.relay.access import check_token
 from peerway.core.relay.connections import HomeRelayChanged
 from peerway.core.relay.keeper import RelayDown, RelayUp
 from peerway.core.relay.url import RelayUrl
@@ -57,9 +58,9 @@ class Node:
     any UDP port. `advertise` are outside addresses, "ip:port", that are forwarded to ours. With `portmap`
     the router is asked for such a one, where it offers that. Whoever is in `allow`, shows a ticket of
     ours (unless `accept_ticket` is off), or gets True from `authorize` may dial us; nobody else. `ca` is
-    a PEM file of authorities whose certificates relays may show, beside those the system trusts. Enter
-    with `async with`; leaving frees every socket, task, connection and port. Iterating gives the
-    connections others dialled.
+    a PEM file of authorities whose certificates relays may show, beside those the system trusts.
+    `relay_token` is shown to `relays`, over TLS, for them to admit us. Enter with `async with`; leaving
+    frees every socket, task, connection and port. Iterating gives the connections others dialled.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Node:
         accept_ticket: bool = True,
         portmap: bool = True,
         ca: str | Path | None = None,
+        relay_token: str | None = None,
     ) -> None:
         rng = random.SystemRandom()
         self._key = key or SecretKey(rng.randbytes(32))
@@ -90,6 +92,7 @@ class Node:
             stun=self._stun,
             static=tuple(parse_advertised(text) for text in advertise),
             portmap=portmap,
+            relay_token="" if relay_token is None else check_token(relay_token),
         )
         self._leases = LeaseStore(state_directory()) if portmap else None
         self._given_back = asyncio.Event()

@@ -349,3 +349,49 @@ def test_an_authority_of_ones_own_is_named_with_a_flag(start, connect, tmp_path)
     assert "is signed by an authority this system does not know" in stderr
     assert connect(ticket, b"I see\n", "--ca", str(own.file))[0] == 0
     assert listener.end() == (0, b"I see\n")
+
+
+LOCAL = ("serve", "--host", "127.0.0.1", "--port", "0", "--stun-port", "0")
+
+
+def test_a_relay_with_a_list_admits_who_is_on_it_and_reads_it_again_when_it_changes(start, connect, tmp_path):
+    listed, friend = tmp_path / "allowed", tmp_path / "friend.key"
+    ids = [start("id").end()[1].decode(), start("id", "--key", str(friend)).end()[1].decode()]
+    listed.write_text(ids[0])
+    url = start(*LOCAL, "--allow", str(listed)).line()
+    listener = start("listen", "--once", "--relay", url)
+    ticket = listener.line()
+    code, _, stderr = connect(ticket, b"no\n", "--relay", url, "--key", str(friend))
+    assert code == 1
+    assert f"have whoever runs it add {ids[1].strip()} to its --allow file" in stderr
+    listed.write_text("".join(ids))
+    while connect(ticket, b"yes\n", "--relay", url, "--key", str(friend))[0] != 0:
+        pass
+    assert listener.end() == (0, b"yes\n")
+
+
+def test_a_relay_with_a_token_admits_who_shows_it_and_no_log_has_it(start, tmp_path):
+    token = "correct-horse-battery"
+    path = tmp_path / "token"
+    path.write_text(token + "\n")
+    path.chmod(0o600)
+    server = start("-vv", *LOCAL, "--token-file", str(path))
+    url = server.line()
+    listener = start("-vv", "listen", "--once", "--relay", url, "--token-file", str(path))
+    dialler = ("-vv", "connect", listener.line(), "--relay", url, "--token-file", str(path))
+    program = start(*dialler, stdin=subprocess.PIPE)
+    program.process.communicate(b"hello\n", timeout=TIMEOUT_S)
+    assert listener.end() == (0, b"hello\n")
+    stranger = start("-vv", "connect", *dialler[2:5], stdin=subprocess.PIPE)
+    stranger.process.communicate(b"hello\n", timeout=TIMEOUT_S)
+    assert "this relay admits only those who show its token" in stranger.stderr
+    for each in (server, listener, program, stranger):
+        assert "relay" in each.stderr
+        assert token not in each.stderr
+
+
+@pytest.mark.parametrize(("flag", "what"), [("--allow", "list of node ids"), ("--token-file", "token file")])
+def test_a_relay_does_not_start_without_the_file_that_says_who_gets_in(start, tmp_path, flag, what):
+    server = start(*LOCAL, flag, str(tmp_path / "none"))
+    assert server.end() == (1, b"")
+    assert server.stderr == f"peerway: cannot read the {what} {tmp_path}/none: No such file or directory\n"

@@ -17,19 +17,19 @@ def private_key(name):
 class RelayNetwork:
     """Moves bytes between one `RelayServer` and many `RelayClient`s until nobody has more to say."""
 
-    def __init__(self, limits=None, allow=None, seed=1):
+    def __init__(self, limits=None, allow=None, seed=1, token=None):
         self.now = 1000.0
         self.rng = random.Random(seed)
-        self.server = RelayServer(self.rng, limits, allow)
+        self.server = RelayServer(self.rng, limits, allow, token)
         self.clients = {}
         self.server_events = []
         self.closed_by_server = []
         self.held = {}
         self.writes_to = {}
 
-    def join(self, name, key=None, ip="192.0.2.1"):
+    def join(self, name, key=None, ip="192.0.2.1", token=""):
         """Connect a client; its stream has its name. Returns the client."""
-        client = RelayClient(URL, name, key or private_key(name), random.Random(name))
+        client = RelayClient(URL, name, key or private_key(name), random.Random(name), token)
         client.events = []
         self.clients[name] = client
         self.server.stream_accepted(name, ip, self.now)

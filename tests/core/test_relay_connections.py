@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from peerway.core.identity import SecretKey
 from peerway.core.machine import CloseStream, OpenStream, RelayAddress
 from peerway.core.relay.connections import HomeRelayChanged, RelayConnections
 from peerway.core.relay.server import RelayServer
@@ -11,11 +12,11 @@ from peerway.core.relay.url import RelayUrl
 
 HOME = "http://home.test:3340"
 OTHER = "http://other.test:3340"
-HOME_KEY = b"h" * 32
+KEY = SecretKey(b"h" * 32)
 
 
 def made():
-    connections = RelayConnections((HOME,), HOME_KEY, random.Random(1))
+    connections = RelayConnections((HOME,), KEY, random.Random(1))
     for url in (HOME, OTHER):
         connections.keep(RelayUrl.parse(url), 0.0)
     return connections
@@ -30,10 +31,10 @@ def events(connections):
 
 def test_only_the_home_relay_sees_the_key_made_from_our_identity():
     connections = made()
-    assert connections._keepers[HOME]._fresh_key() == HOME_KEY
+    assert connections._keepers[HOME]._fresh_key() == KEY.box_secret
     shown = [connections._keepers[OTHER]._fresh_key() for _ in range(3)]
     assert len(set(shown)) == 3
-    assert HOME_KEY not in shown
+    assert KEY.box_secret not in shown
 
 
 def test_each_relay_is_connected_to_once():
@@ -72,7 +73,7 @@ class TwoRelays:
     def __init__(self, *delays):
         self.delays = dict(zip((FAR, NEAR), delays, strict=True))
         self.servers = {url: RelayServer(random.Random(url)) for url in self.delays}
-        self.connections = RelayConnections((FAR, NEAR), HOME_KEY, random.Random(1))
+        self.connections = RelayConnections((FAR, NEAR), KEY, random.Random(1))
         self.changes = []
         self.due = []  # what the servers have written: when it arrives, the stream, the bytes
         self.now = 0.0
@@ -149,4 +150,4 @@ def test_a_home_that_closes_is_left_at_once():
 
 
 def test_without_relays_of_our_own_there_is_no_home():
-    assert RelayConnections((), HOME_KEY, random.Random(1)).own == ()
+    assert RelayConnections((), KEY, random.Random(1)).own == ()

@@ -11,6 +11,7 @@ from tests.core.relay_network import private_key
 
 from peerway.core.machine import CloseStream, WireError
 from peerway.core.relay import greeting
+from peerway.core.relay.access import Access
 from peerway.core.relay.client import RelayClient, RelayConnected, RelayDisconnected
 from peerway.core.relay.frames import FrameDecoder, FrameType, build_frame, build_packets, build_server_key
 from peerway.core.relay.server import ClientConnected, ConnectionRefused, RelayServer
@@ -107,7 +108,7 @@ def test_packets_right_behind_the_introduction_are_forwarded():
 
 def test_packets_right_behind_a_refused_introduction_are_not():
     knock = Knock()
-    knock.server._allow = lambda key: False
+    knock.server._access = Access(allow=lambda key: False)
     written, events = knock.say(knock.info() + build_packets(FrameType.SEND_PACKET, CLIENT_KEY, [b"x"]))
     assert written == build_frame(FrameType.HEALTH, b"this relay does not admit this key")
     assert events[-1] == ConnectionRefused("s", "192.0.2.1", "key not admitted")

@@ -29,6 +29,7 @@ def command(
     advertise: tuple[str, ...],
     portmap: bool | None,
     ca: Path | None,
+    token_file: Path | None,
     key: Path | None,
 ) -> Exit:
     """Connect to the node that printed TICKET.
@@ -40,7 +41,13 @@ def command(
       peerway connect TICKET < photo.jpg
     """
     target = Ticket.parse(ticket)
-    options = NodeOptions(relay, stun, port, key, advertise=advertise, portmap=portmap is not False, ca=ca)
+    options = NodeOptions(
+        *(relay, stun, port, key),
+        advertise=advertise,
+        portmap=portmap is not False,
+        ca=ca,
+        token_file=token_file,
+    )
     return runner.run(_connect(output, target, options))
 
 

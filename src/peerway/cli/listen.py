@@ -43,6 +43,7 @@ def command(
     advertise: tuple[str, ...],
     portmap: bool | None,
     ca: Path | None,
+    token_file: Path | None,
     key: Path | None,
     allow: tuple[str, ...],
     accept_ticket: bool | None,
@@ -60,6 +61,7 @@ def command(
         *(relay, stun, port, kept_key_path(key), allow, accept_ticket is not False, advertise),
         portmap=portmap is not False,
         ca=ca,
+        token_file=token_file,
     )
     return runner.run(_listen(output, options, once), terminated=Exit.OK)
 

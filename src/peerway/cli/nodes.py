@@ -19,6 +19,7 @@ from peerway.core.machine import Address, PeerwayError, RelayAddress
 from peerway.core.path.events import PathEvent, PathKind, PathSelected
 from peerway.io.keyfile import load_or_create
 from peerway.io.state import reason
+from peerway.io.tokenfile import load_tokens
 from peerway.node import Node
 
 DEFAULT_PORT = 41641
@@ -43,6 +44,7 @@ class NodeOptions:
     advertise: Sequence[str] = ()
     portmap: bool = True
     ca: Path | None = None
+    token_file: Path | None = None
 
 
 @contextlib.asynccontextmanager
@@ -88,6 +90,7 @@ def _made(options: NodeOptions, key: SecretKey | None, allow: Sequence[NodeId], 
             accept_ticket=options.accept_ticket,
             portmap=options.portmap,
             ca=options.ca,
+            relay_token=load_tokens(options.token_file)[0] if options.token_file else None,
         )
     except PeerwayError as error:
         raise UsageError(str(error)) from error

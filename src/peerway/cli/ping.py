@@ -44,6 +44,7 @@ def command(
     advertise: tuple[str, ...],
     portmap: bool | None,
     ca: Path | None,
+    token_file: Path | None,
     key: Path | None,
 ) -> Exit:
     """Ask the node that printed TICKET for answers, and say by which path they came.
@@ -52,7 +53,13 @@ def command(
     attempt and switch of the path is told with its reason.
     """
     target = Ticket.parse(ticket)
-    options = NodeOptions(relay, stun, port, key, advertise=advertise, portmap=portmap is not False, ca=ca)
+    options = NodeOptions(
+        *(relay, stun, port, key),
+        advertise=advertise,
+        portmap=portmap is not False,
+        ca=ca,
+        token_file=token_file,
+    )
     return runner.run(_ping(output, target, options, count, interval))
 
 

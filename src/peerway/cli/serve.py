@@ -31,6 +31,8 @@ def command(
     stun_other_port: int | None,
     cert: Path | None,
     key: Path | None,
+    allow: Path | None,
+    token_file: Path | None,
     plain: bool | None,
 ) -> Exit:
     """Run a relay and a STUN server, and print the URL that both sides need.
@@ -60,6 +62,8 @@ def command(
             tls="self-signed" if self_signed else None,
             certificate=files[0],
             key=files[1],
+            allow_file=allow,
+            token_file=token_file,
         )
     except PeerwayError:
         raise

@@ -109,6 +109,7 @@ SETTINGS = (
     Setting(NODE, "advertise", Kind.TEXTS, ADVERTISED, "IP:PORT"),
     Setting(NODE, "portmap", Kind.SWITCH, "whether routers are asked for a port [default: yes]", also=CHECKS),
     Setting(NODE, "ca", Kind.FILE, AUTHORITIES, also=CHECKS),
+    Setting(NODE, "token-file", Kind.FILE, "a file with the token that our relays want, of mode 600"),
     Setting("listen", "key", Kind.FILE, KEPT_KEY),
     Setting(
         "listen", "allow", Kind.TEXTS, "who may connect without the ticket's secret (repeatable)", "NODE_ID"
@@ -125,6 +126,12 @@ SETTINGS = (
     Setting("serve", "stun-other-port", Kind.PORT, OTHER_PORT),
     Setting("serve", "cert", Kind.FILE, CERTIFICATE),
     Setting("serve", "key", Kind.FILE, "the certificate's private key, PEM"),
+    Setting(
+        "serve", "allow", Kind.FILE, "a file of node ids, one a line: they may use the relay [default: all]"
+    ),
+    Setting(
+        "serve", "token-file", Kind.FILE, "a file of tokens, one a line: who shows one may use the relay"
+    ),
     Setting("serve", "plain", Kind.SWITCH, "HTTP without TLS: for laboratories, and behind a TLS proxy"),
 )
 

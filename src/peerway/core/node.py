@@ -50,7 +50,8 @@ class NodeMachine(Composite[str]):
 
     `relays` are kept connected: the nearest is home. `stun` are servers beside the relays' own, as
     (host, port). `static` are addresses we are configured to be reachable at. `transports` makes
-    what streams stand on. With `portmap`, gateways are asked to map our ports.
+    what streams stand on. With `portmap`, gateways are asked to map our ports. `relay_token` is shown
+    to our own relays.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class NodeMachine(Composite[str]):
         static: tuple[UdpAddress, ...] = (),
         transports: TransportFactory = Qh3Transport,
         portmap: bool = True,
+        relay_token: str = "",
     ) -> None:
         super().__init__()
         self.key = key
@@ -76,7 +78,7 @@ class NodeMachine(Composite[str]):
         self._mapper = PortMapper(rng, active=portmap and not at_home)
         self._adopt(_MAPPER, self._mapper)
         self._sockets_asked: deque[str] = deque()  # by whom; the answers come in the same order
-        self._relays = RelayConnections(own_relays, key.box_secret, rng)
+        self._relays = RelayConnections(own_relays, key, rng, relay_token)
         self._adopt(_RELAYS, self._relays)
         self._links = Links(key, admission or Admission(), self.budget, rng, transports)
         self._adopt(_LINKS, self._links)

@@ -15,9 +15,8 @@ import stat
 from pathlib import Path
 
 from peerway.core.identity import KEY_SIZE, SecretKey, decode_text, encode_text
-from peerway.io.state import StateError, ensure_private, reason
+from peerway.io.state import StateError, ensure_private, is_private, reason
 
-READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 MAX_KEY_FILE_SIZE = 1024
 
 
@@ -55,7 +54,7 @@ def load(path: Path) -> SecretKey:
 
 
 def _refuse_shared(path: Path, status: os.stat_result) -> None:
-    if os.name == "posix" and status.st_mode & READABLE_BY_OTHERS:
+    if not is_private(status):
         raise KeyFileError(
             f"others can read the key file {path} (mode {stat.S_IMODE(status.st_mode):04o}). "
             f"If nobody else has read it: chmod 600 {path}; otherwise remove it to have a new key made"

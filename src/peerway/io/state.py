@@ -15,6 +15,7 @@ from pathlib import Path
 
 from peerway.core.machine import PeerwayError
 
+USABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -54,6 +55,11 @@ def ensure_private(directory: Path) -> None:
             f"others may write to the state directory {directory} "
             f"(mode {stat.S_IMODE(status.st_mode):04o}): chmod 700 {directory}"
         )
+
+
+def is_private(status: os.stat_result) -> bool:
+    """Whether nobody but its owner can read a file, as far as the system can tell."""
+    return os.name != "posix" or not status.st_mode & USABLE_BY_OTHERS
 
 
 def reason(error: OSError) -> str:

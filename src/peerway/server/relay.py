@@ -146,6 +146,11 @@ class RelayService:
             for listener in self._listeners:
                 listener.close()
 
+    def review(self) -> None:
+        """Put out the clients that would not be admitted any more."""
+        self._machine.review(clock.now())
+        self._schedule_flush()
+
     # --- what connections tell
 
     def received(self, stream: str, size: int) -> None:

@@ -7,6 +7,7 @@ async with Server(tls="self-signed", public_host="relay.example.org") as server:
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import random
@@ -21,6 +22,7 @@ from typing import Literal, Self
 from peerway.core.relay.limits import RelayLimits
 from peerway.core.relay.server import RelayServer
 from peerway.core.relay.url import PLAIN_PORT, STUN_PORT, TLS_PORT, RelayUrl, canonical_host
+from peerway.server.admission import LOOK_EVERY_S, Ways
 from peerway.server.certificate import (
     CertificateError,
     ServerCertificate,
@@ -46,11 +48,14 @@ class Server:
       their NAT looks at ports, with two addresses (of one family, named in `host`) also whether it looks
       at addresses (RFC 5780). Two such addresses have a second port, the next one, also unasked.
     - `public_host` is how others reach this machine: a name or an address, for `url`.
-    - `allow` is asked about each client's 32-byte key; whatever it raises means no.
+    - `allow` is asked about each client's 32-byte key; whatever it raises means no. In its place
+      `allow_file` lists node ids; `token_file` holds tokens that clients may show. Each is a way in, and
+      with neither all are admitted. They are read again when they change (see `admission`).
 
     Making one raises ValueError for arguments that cannot be meant (`RelayUrlError` for a `public_host`
-    that is no host). Entering the context raises `ListenError` or `CertificateError`; leaving it lets
-    clients know, flushes what was accepted for them, and frees everything within a few seconds.
+    that is no host). Entering the context raises `ListenError`, `CertificateError`, `AdmissionError` or
+    `TokenFileError`; leaving it lets clients know, flushes what was accepted for them, and frees
+    everything within a few seconds.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class Server:
         key: str | Path | None = None,
         limits: RelayLimits | None = None,
         allow: Callable[[bytes], bool] | None = None,
+        allow_file: str | Path | None = None,
+        token_file: str | Path | None = None,
     ) -> None:
         if (certificate is None) != (key is None):
             raise ValueError("a certificate needs its key, and a key its certificate")
@@ -86,7 +93,16 @@ class Server:
         if stun_other_port and stun_other_port == stun_port:
             raise ValueError(f"STUN's other port is to be another one than {stun_port}")
         self._public_host = canonical_host(public_host or _reachable_at(self._hosts))
-        self._machine = RelayServer(random.SystemRandom(), limits, allow)
+        if allow is not None and allow_file is not None:
+            raise ValueError("allow and allow_file exclude each other")
+        self._ways = Ways(allow_file, token_file)
+        self._machine = RelayServer(
+            random.SystemRandom(),
+            limits,
+            self._ways.allow.has_key if self._ways.allow else allow,
+            self._ways.tokens.has_token if self._ways.tokens else None,
+        )
+        self._watching: asyncio.Task[None] | None = None
         self._certificate: ServerCertificate | None = None
         self._relay: RelayService | None = None
         self._stun: StunService | None = None
@@ -146,6 +162,7 @@ class Server:
         if self._relay is not None or self._stun is not None:
             raise RuntimeError("this server was entered before; make a new one")
         context = self._first_context()
+        self._ways.open()
         self._stun = StunService(self._stun_hosts, self._wanted_stun_port, self._other_port_to_bind())
         try:
             listeners = bind_all("the relay", self._hosts, self._port_to_bind(), TcpListener)
@@ -154,6 +171,8 @@ class Server:
             raise
         self._relay_port = listeners[0].port
         self._relay = RelayService(self._machine, listeners, context)
+        if self._ways:
+            self._watching = asyncio.create_task(self._watch_ways(self._relay), name="relay admission")
         if not self._encrypted:
             logger.warning(
                 "relay plain-http port=%d advice=%r",
@@ -170,6 +189,9 @@ class Server:
     ) -> None:
         relay, stun = self._relay, self._entered_stun()
         try:
+            if self._watching is not None:
+                self._watching.cancel()
+                await asyncio.wait([self._watching])
             if relay is not None:
                 await relay.close()
         finally:
@@ -178,12 +200,27 @@ class Server:
                 logger.info("server dropped reason=%r count=%d", reason, count)
 
     def reload(self) -> None:
-        """Read the certificate's files again, for connections to come; those that stand are let be.
+        """Read all files again. What is wrong with one is told in the log.
 
-        A certificate that cannot be used leaves the old one in place, and says so in the log.
+        The certificate is for connections to come: one that cannot be used leaves the old one in place.
+        A list that cannot be used admits nobody new.
         """
-        if self._relay is not None and self._files is not None:
+        if self._relay is None:
+            return
+        if self._files is not None:
             self._reload_certificate(self._files, self._relay)
+        self._ways.reread()
+        self._review(self._relay)
+
+    async def _watch_ways(self, relay: RelayService) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if self._ways.reread_changed():
+                self._review(relay)
+
+    def _review(self, relay: RelayService) -> None:
+        if self._ways and self._ways.are_open:
+            relay.review()
 
     def _port_to_bind(self) -> int:
         if self._wanted_relay_port is not None:

@@ -92,7 +92,7 @@ class BadPeerMachine(Composite[str]):
         urls = tuple(str(RelayUrl.parse(url)) for url in ticket.relays)
         box_public = ticket.node_id.box_public()
         self._routes = tuple(RelayAddress(url, box_public) for url in urls) + ticket.addresses
-        self._relays = RelayConnections(urls, key.box_secret, rng)
+        self._relays = RelayConnections(urls, key, rng)
         self._adopt("relays", self._relays)
 
     # --- inputs

@@ -20,6 +20,7 @@ import h11
 
 from peerway.core.machine import CloseStream, Event, Leaf, Rng, StreamWrite, Timers, WireError
 from peerway.core.relay import greeting
+from peerway.core.relay.access import PROOF_REFUSED, PROOF_WANTED
 from peerway.core.relay.frames import (
     KEEP_ALIVE_S,
     KEY_SIZE,
@@ -50,7 +51,7 @@ MAX_RESPONSE_HEAD = 16 << 10  # bytes
 
 TLS_RECORDS = (b"\x15\x03", b"\x16\x03")  # an alert, a handshake: RFC 8446 5.1
 BEGINS_WITH_HTTPS = "its URL begins with https://"
-BAD_REQUEST = 400
+BAD_REQUEST, UNAUTHORIZED = 400, 401
 
 _TOLD_NOTHING = (FrameType.KEEP_ALIVE, FrameType.PEER_PRESENT, FrameType.SERVER_INFO)
 
@@ -128,9 +129,10 @@ class RelayClient(Leaf):
     """A client of the relay at `url`, over the byte stream named `stream`.
 
     `key` is the 32-byte X25519 private key whose public key is our address at the relay.
+    `token` is shown to it, where it wants one.
     """
 
-    def __init__(self, url: RelayUrl | str, stream: str, key: bytes, rng: Rng) -> None:
+    def __init__(self, url: RelayUrl | str, stream: str, key: bytes, rng: Rng, token: str = "") -> None:
         super().__init__()
         if len(key) != KEY_SIZE:
             raise ValueError(f"a private key has {KEY_SIZE} bytes, not {len(key)}")
@@ -138,6 +140,7 @@ class RelayClient(Leaf):
         self.stream = stream
         self.public_key = greeting.public_key(key)
         self._private_key = key
+        self._token = token
         self._rng = rng
         self._stage = Stage.IDLE
         self._answered = False
@@ -166,6 +169,8 @@ class RelayClient(Leaf):
         self._heard_at = now
         self._timers.set("handshake", now + HANDSHAKE_TIMEOUT_S, "relay: handshake takes too long")
         headers = [("Host", self.url.authority), ("Upgrade", "DERP"), ("Connection", "Upgrade")]
+        if self._token:
+            headers.append(("Authorization", f"Bearer {self._token}"))
         request = h11.Request(method="GET", target=self.url.path, headers=headers)
         self._write((self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
 
@@ -262,6 +267,8 @@ class RelayClient(Leaf):
 
     def _refusal(self, response: h11.Response) -> str:
         answered = f"{self.url} answered {response.status_code} {readable(response.reason)}"
+        if response.status_code == UNAUTHORIZED:
+            return PROOF_REFUSED if self._token else PROOF_WANTED
         if response.status_code == BAD_REQUEST and not self.url.tls:
             return f"{answered}: it is no relay, or it speaks TLS: then {BEGINS_WITH_HTTPS}"
         return f"{answered}: there is no relay at {self.url.path}; are host, port and path right?"

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from peerway.core.identity import SecretKey
 from peerway.core.machine import Composite, Event, RelayAddress, Rng
+from peerway.core.places import is_loopback
+from peerway.core.relay.access import advice
 from peerway.core.relay.home import choose_home
 from peerway.core.relay.keeper import RelayDistance, RelayDown, RelayKeeper, RelayUp
 from peerway.core.relay.url import RelayUrl
@@ -26,16 +29,18 @@ class HomeRelayChanged(Event):
 
 
 class RelayConnections(Composite[str]):
-    """Keepers by URL. `own` are canonical URLs; `home_key` is the X25519 secret shown to them alone.
+    """Keepers by URL. `own` are canonical URLs; the X25519 secret of `key` is shown to them alone.
 
+    So is `token`, to those of them where nobody can listen on the way.
     Until one of them stands, the first is home.
     """
 
-    def __init__(self, own: tuple[str, ...], home_key: bytes, rng: Rng) -> None:
+    def __init__(self, own: tuple[str, ...], key: SecretKey, rng: Rng, token: str = "") -> None:
         super().__init__()
         self._own = own
         self._home = own[0] if own else None
-        self._home_key = home_key
+        self._key = key
+        self._token = token
         self._rng = rng
         self._keepers: dict[str, RelayKeeper] = {}
 
@@ -53,8 +58,16 @@ class RelayConnections(Composite[str]):
         if url in self._keepers:
             self._keepers[url].retry(now)
         else:
-            measures = url in self._own and len(self._own) > 1
-            keeper = RelayKeeper(url, self._key_for(url), self._rng, measures=measures)
+            is_own = url in self._own
+            is_private = relay.tls or is_loopback(relay.host)
+            keeper = RelayKeeper(
+                url,
+                self._key_for(url),
+                self._rng,
+                measures=is_own and len(self._own) > 1,
+                token=self._token if is_own and is_private else "",
+                if_refused=advice(str(self._key.node_id), url, is_own, is_private),
+            )
             self._keepers[url] = keeper
             self._adopt(url, keeper)
             keeper.start(now)
@@ -65,7 +78,7 @@ class RelayConnections(Composite[str]):
         # any but our own relays sees a key made for this connection only: the one derived
         # from our identity could be used, live, to pose as us at the home relay
         if url in self._own:
-            return lambda: self._home_key
+            return lambda: self._key.box_secret
         return lambda: self._rng.randbytes(32)
 
     def network_changed(self, now: float, *, moved: bool) -> None:

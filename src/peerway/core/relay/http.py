@@ -13,6 +13,8 @@ from enum import Enum
 
 import h11
 
+from peerway.core.relay.access import Access
+
 MAX_HEAD = 8 << 10  # bytes of a request before its body
 MAX_REQUESTS = 32  # on one connection, then it is closed: a reader that never reads cannot pile up answers
 
@@ -48,10 +50,17 @@ class _Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-class HttpFront:
-    """One connection's HTTP, from its first byte to the upgrade."""
+_UNAUTHORIZED = _Answer(
+    401, b"Unauthorized", b"this relay is not open to all\n", ((b"WWW-Authenticate", b"Bearer"),)
+)
 
-    def __init__(self) -> None:
+
+class HttpFront:
+    """One connection's HTTP, from its first byte to the upgrade. `token` is what its client showed there."""
+
+    def __init__(self, access: Access | None = None) -> None:
+        self.token = b""
+        self._access = access or Access()
         self._connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._request: h11.Request | None = None
         self._requests = 0
@@ -73,7 +82,7 @@ class HttpFront:
                     step = self._end_of_request(self._request)
                     written.append(step.write)
                     if step.then is not HttpNext.MORE:
-                        return HttpStep(b"".join(written), step.then, step.rest)
+                        return HttpStep(b"".join(written), step.then, step.rest, step.refused)
         except h11.RemoteProtocolError as error:
             written.append(self._reject(error))
             return HttpStep(b"".join(written), HttpNext.CLOSE, refused=f"not HTTP: {error}")
@@ -82,6 +91,10 @@ class HttpFront:
         self._requests += 1
         answer = _answer(request)
         if answer is None:
+            self.token = _bearer_token(request)
+            if self._access.wants_token and not self._access.admits_token(self.token):
+                written = self._respond(_UNAUTHORIZED, head=False, last=True)
+                return HttpStep(written, HttpNext.CLOSE, refused="token not admitted")
             rest = self._connection.trailing_data[0]
             fast_start = _header(request, b"derp-fast-start") == b"1"
             return HttpStep(b"" if fast_start else self._switch(), HttpNext.DERP, rest)
@@ -138,6 +151,12 @@ def _no_content(request: h11.Request) -> _Answer:
             204, b"No Content", headers=(_NO_CACHE, (b"X-Tailscale-Response", b"response " + challenge))
         )
     return _Answer(204, b"No Content", headers=(_NO_CACHE,))
+
+
+def _bearer_token(request: h11.Request) -> bytes:
+    """What stands behind `Authorization: Bearer` (RFC 6750 2.1), empty without."""
+    scheme, _, token = _header(request, b"authorization").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 def _header(request: h11.Request, name: bytes) -> bytes:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from peerway.core.machine import CloseStream, Composite, Event, OpenStream, Rng
+from peerway.core.relay.access import REFUSALS
 from peerway.core.relay.client import (
     PacketsReceived,
     PeerGone,
@@ -79,13 +80,25 @@ class RelayDistance(Event):
 class RelayKeeper(Composite[str]):
     """The connection to the relay at `url`; `fresh_key` gives the X25519 secret for each connection.
 
-    `measures`: whether to see how far it is.
+    `measures`: whether to see how far it is. `token` is shown to the relay; `if_refused` is what to do
+    about a relay that does not admit us, in words for people.
     """
 
-    def __init__(self, url: str, fresh_key: Callable[[], bytes], rng: Rng, *, measures: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        fresh_key: Callable[[], bytes],
+        rng: Rng,
+        *,
+        measures: bool = False,
+        token: str = "",
+        if_refused: str = "",
+    ) -> None:
         super().__init__()
         self.url = url
         self._measures = measures
+        self._token = token
+        self._if_refused = if_refused
         self._round_trips: deque[float] = deque(maxlen=MEASURES_KEPT)
         self.is_up = False
         self.last_error = ""
@@ -184,7 +197,7 @@ class RelayKeeper(Composite[str]):
         self._attempts += 1
         self._attempted_at = now
         self._stream = f"{self.url} {self._attempts}"
-        self._client = RelayClient(self.url, self._stream, self._fresh_key(), self._rng)
+        self._client = RelayClient(self.url, self._stream, self._fresh_key(), self._rng, self._token)
         self._adopt(self._stream, self._client)
         self._events.append(OpenStream(self._stream, self.url))
 
@@ -230,6 +243,8 @@ class RelayKeeper(Composite[str]):
             is_stable = now - self._up_since >= STABLE_AFTER_S
             self._failures = 0 if is_stable else min(self._failures, FAILURES_OF_A_SHORT_LIFE)
         self.is_up = False
+        if reason in REFUSALS and self._if_refused:
+            reason = f"{reason}: {self._if_refused}"
         self.last_error = reason
         self._release(self._stream)
         self._client = None

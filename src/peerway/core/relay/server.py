@@ -12,12 +12,11 @@ its bounded queue, then the oldest is dropped.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from peerway.core.ip import parse_ip
 from peerway.core.machine import CloseStream, Composite, Event, Rng, StreamWrite
+from peerway.core.relay.access import KEY_REFUSED, Access, Question
 from peerway.core.relay.frames import build_health
 from peerway.core.relay.limits import RelayLimits
 from peerway.core.relay.session import Ended, Identified, PacketsSent, ServerSession, Stage
@@ -56,18 +55,19 @@ class ConnectionRefused(Event):
 
 
 class RelayServer(Composite[str]):
-    """The relay. `allow` is asked about each client's key; whatever it raises means no."""
+    """The relay. `allow` is asked about each client's key, `token` about what it shows: see `Access`."""
 
     def __init__(
         self,
         rng: Rng,
         limits: RelayLimits | None = None,
-        allow: Callable[[bytes], bool] | None = None,
+        allow: Question | None = None,
+        token: Question | None = None,
     ) -> None:
         super().__init__()
         self._rng = rng
         self._limits = limits or RelayLimits()
-        self._allow = allow
+        self._access = Access(allow, token)
         self._sessions: dict[str, ServerSession] = {}
         self._by_key: dict[bytes, ServerSession] = {}
         self._remote_ips: dict[str, str] = {}
@@ -97,7 +97,7 @@ class RelayServer(Composite[str]):
             self._events.append(CloseStream(stream))
             self._events.append(ConnectionRefused(stream, remote_ip, problem))
             return
-        session = ServerSession(stream, self._rng, self.drops, self._limits, now)
+        session = ServerSession(stream, self._rng, self.drops, self._limits, self._access, now)
         self._sessions[stream] = session
         self._remote_ips[stream] = remote_ip
         source = _counted_as(remote_ip)
@@ -133,6 +133,13 @@ class RelayServer(Composite[str]):
         if session is not None:
             session.stream_resumed()
             self._settle(now)
+
+    def review(self, now: float) -> None:
+        """Put out the clients that would not be admitted any more."""
+        for session in list(self._by_key.values()):
+            if not self._access.admits(session.key, session.token):
+                self._turn_away(session, "not admitted any more", KEY_REFUSED)
+        self._settle(now)
 
     def drain(self, now: float) -> None:
         """Shut down: tell clients when to come back, close every stream once flushed, accept no more."""
@@ -174,8 +181,8 @@ class RelayServer(Composite[str]):
         if session.stage is not Stage.IDENTIFIED:
             return
         older = self._by_key.get(session.key)
-        if not self._allowed(session.key):
-            self._turn_away(session, "key not admitted", "this relay does not admit this key")
+        if not self._access.admits(session.key, session.token):
+            self._turn_away(session, "key not admitted", KEY_REFUSED)
             return
         if older is None and len(self._by_key) >= self._limits.clients:
             self._turn_away(session, "too many clients", "this relay is full")
@@ -236,13 +243,6 @@ class RelayServer(Composite[str]):
         if self._handshakes_per_ip.get(source, 0) >= self._limits.handshakes_per_ip:
             return "too many handshakes from one address"
         return ""
-
-    def _allowed(self, key: bytes) -> bool:
-        if self._allow is None:
-            return True
-        with suppress(Exception):
-            return self._allow(key) is True
-        return False
 
     def _session(self, stream: str) -> ServerSession | None:
         """The session of a stream; the stream is to be drained. None for one that is over already."""

@@ -16,6 +16,7 @@ from enum import Enum
 
 from peerway.core.machine import CloseStream, Event, Leaf, Rng, StreamWrite, Timers, WireError
 from peerway.core.relay import greeting
+from peerway.core.relay.access import Access
 from peerway.core.relay.frames import (
     KEEP_ALIVE_S,
     KEY_SIZE,
@@ -84,7 +85,9 @@ class Stage(Enum):
 class ServerSession(Leaf):
     """The server's end of one stream. `key` is the client's once it is identified."""
 
-    def __init__(self, stream: str, rng: Rng, drops: Counter[str], limits: RelayLimits, now: float) -> None:
+    def __init__(
+        self, stream: str, rng: Rng, drops: Counter[str], limits: RelayLimits, access: Access, now: float
+    ) -> None:
         super().__init__()
         self.drops = drops
         self.stream = stream
@@ -93,7 +96,7 @@ class ServerSession(Leaf):
         self.key = b""
         self.correspondents: dict[bytes, None] = {}
         self._rng = rng
-        self._http = HttpFront()
+        self._http = HttpFront(access)
         self._decoder = FrameDecoder(CLIENT_INFO_LIMIT)
         self._private_key = b""
         self._shared = b""
@@ -105,6 +108,11 @@ class ServerSession(Leaf):
         self._told_gone: dict[bytes, float] = {}
         self._pongs = 0
         self._timers.set("handshake", now + limits.handshake_s, "relay: handshake takes too long")
+
+    @property
+    def token(self) -> bytes:
+        """What the client showed to be admitted, empty without."""
+        return self._http.token
 
     # --- from the stream
 
@@ -211,7 +219,7 @@ class ServerSession(Leaf):
             self._write(step.write)
         if step.then is HttpNext.CLOSE:
             if step.refused:
-                self._drop("not HTTP")
+                self._drop(step.refused.partition(":")[0])
             self._end(step.refused or "answered", refused=bool(step.refused), close=True)
         return b""
 
