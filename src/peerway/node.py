@@ -44,7 +44,7 @@ from peerway.io.tls import trust_also
 from peerway.stream import Wakeup
 
 MAX_UNACCEPTED = 128  # connections nobody took yet; further ones are closed at once
-RELAY_PATIENCE_S = 5.0  # how long a dial waits for a relay that cannot be reached
+RELAY_PATIENCE_S = 8.0  # how long a dial waits for a relay that cannot be reached, longer than for its name
 GIVE_BACK_S = 1.5  # for routers to remove mappings; what they do not, the next run does
 CODE_BUSY = 0x12
 

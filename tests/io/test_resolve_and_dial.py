@@ -3,6 +3,7 @@ import errno
 import os
 import socket
 import ssl
+import threading
 
 import pytest
 
@@ -60,21 +61,87 @@ def test_a_name_without_addresses_raises_only_the_documented_error(run, name):
         run(resolve.resolve(name, timeout=3))
 
 
-def test_a_slow_name_server_times_out(run):
+class SlowResolver:
+    """Stands in for the system's, which waits for `answer`; `asked` are the names."""
+
+    def __init__(self, monkeypatch):
+        self.answer = threading.Event()
+        self.asked = []
+        real = socket.getaddrinfo
+
+        def slow(name, *args, **kwargs):
+            if not name.endswith(".example"):
+                return real(name, *args, **kwargs)
+            self.asked.append(name)
+            self.answer.wait()
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))]
+
+        monkeypatch.setattr(socket, "getaddrinfo", slow)
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    resolver = SlowResolver(monkeypatch)
+    yield resolver
+    resolver.answer.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("resolve "):
+            thread.join()
+
+
+def test_a_slow_name_server_times_out(run, slow):
+    with pytest.raises(ResolveError, match=r"no answer about 'slow.example' .* within 0.01 s"):
+        run(resolve.resolve("slow.example", timeout=0.01))
+
+
+def test_a_name_that_is_not_answered_keeps_no_other_waiting_and_is_asked_for_once(run, slow):
     async def main():
-        loop = asyncio.get_running_loop()
-        real = loop.getaddrinfo
+        names = [f"{number}.example" for number in range(50)]
+        patient = [asyncio.create_task(resolve.resolve(name)) for name in names + names]
+        assert (await resolve.resolve("localhost"))[0] in ("127.0.0.1", "::1")
+        slow.answer.set()
+        assert await asyncio.gather(*patient) == [("192.0.2.1",)] * 100
+        assert sorted(slow.asked) == sorted(names)
 
-        async def slow(*args, **kwargs):
-            await asyncio.Event().wait()
-            return await real(*args, **kwargs)
+    run(main())
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(loop), "getaddrinfo", lambda self, *a, **k: slow(*a, **k))
-            with pytest.raises(ResolveError, match=r"no answer about 'slow.example' .* within 0.01 s"):
-                await resolve.resolve("slow.example", timeout=0.01)
 
-    asyncio.run(main())
+def test_an_answer_that_comes_too_late_serves_who_asks_again(run, slow):
+    async def main():
+        with pytest.raises(ResolveError):
+            await resolve.resolve("slow.example", timeout=0.01)
+        again = asyncio.create_task(resolve.resolve("slow.example"))
+        await asyncio.sleep(0)
+        slow.answer.set()
+        assert await again == ("192.0.2.1",)
+        assert slow.asked == ["slow.example"]
+
+    run(main())
+
+
+def test_names_looked_up_at_once_are_bounded(run, slow, monkeypatch):
+    monkeypatch.setattr(resolve, "LOOKUPS_AT_ONCE", 3)
+
+    async def main():
+        waiting = [asyncio.create_task(resolve.resolve(f"{number}.example")) for number in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(ResolveError, match="3 other names still are"):
+            await resolve.resolve("one-too-many.example")
+        slow.answer.set()
+        await asyncio.gather(*waiting)
+        assert await resolve.resolve("again.example") == ("192.0.2.1",)
+
+    run(main())
+
+
+def test_an_answer_after_the_end_of_the_loop_is_dropped(run, slow):
+    with pytest.raises(ResolveError):
+        run(resolve.resolve("slow.example", timeout=0.01))
+    slow.answer.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("resolve "):
+            thread.join()
+    assert resolve._lookups == {}
 
 
 def test_families_take_turns():
