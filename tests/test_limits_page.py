@@ -44,7 +44,8 @@ ELSEWHERE = {
 
 
 def test_every_row_is_understood():
-    assert len(ROWS) == PAGE.count("\n| ") - PAGE.count("\n| limit | value |")
+    tables = PAGE.partition("## Hard times")[0]
+    assert len(ROWS) == tables.count("\n| ") - tables.count("\n| limit | value |")
     assert len(ROWS) > 90
 
 

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import ssl
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,9 +63,9 @@ class ServerCertificate:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         with tempfile.TemporaryDirectory() as folder:  # the ssl module reads files only
             certificate, key = Path(folder, "certificate.pem"), Path(folder, "key.pem")
-            certificate.write_bytes(self.certificate)
-            _write_private(key, self.key)
             try:
+                certificate.write_bytes(self.certificate)
+                _write_private(key, self.key)
                 context.load_cert_chain(certificate, key, password=_no_password)
             except (ssl.SSLError, OSError, ValueError) as error:
                 raise CertificateError(f"the certificate and its key do not work together: {error}") from None
@@ -120,11 +121,17 @@ def load_or_make(certificate: Path, key: Path, name: str) -> ServerCertificate:
     if certificate.exists() or key.exists():
         return load(certificate, key)
     made = self_signed(name)
+    written: list[Path] = []
     try:
-        _write_private(key, made.key)
-        certificate.write_bytes(made.certificate)
+        for path, content in ((key, made.key), (certificate, made.certificate)):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            written.append(path)
+            _write_durably(descriptor, content)
     except OSError as error:
-        raise CertificateError(f"cannot write {error.filename}: {error.strerror}") from None
+        for path in written:  # half a pair would be in the way for ever
+            with suppress(OSError):
+                path.unlink()
+        raise CertificateError(f"cannot write a certificate to {key.parent}: {error.strerror}") from None
     return made
 
 
@@ -136,9 +143,14 @@ def _alternative_name(name: str) -> x509.GeneralName:
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    _write_durably(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), content)
+
+
+def _write_durably(descriptor: int, content: bytes) -> None:
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _no_password() -> str:
