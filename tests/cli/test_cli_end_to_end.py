@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 from tests.authority import Authority
@@ -395,3 +396,13 @@ def test_a_relay_does_not_start_without_the_file_that_says_who_gets_in(start, tm
     server = start(*LOCAL, flag, str(tmp_path / "none"))
     assert server.end() == (1, b"")
     assert server.stderr == f"peerway: cannot read the {what} {tmp_path}/none: No such file or directory\n"
+
+
+def test_serve_tells_its_metrics_where_it_was_told_to(start):
+    server = start("--json", *LOCAL, "--metrics", "127.0.0.1:0")
+    told = json.loads(server.line())
+    with urlopen(f"http://{told['metrics']}/metrics", timeout=TIMEOUT_S) as answer:
+        assert b"\npeerway_relay_clients 0.0\n" in answer.read()
+    assert server.end(signal.SIGTERM)[0] == 0
+    without = start("--json", *LOCAL)
+    assert json.loads(without.line())["metrics"] is None

@@ -33,6 +33,7 @@ def command(
     key: Path | None,
     allow: Path | None,
     token_file: Path | None,
+    metrics: str | None,
     plain: bool | None,
 ) -> Exit:
     """Run a relay and a STUN server, and print the URL that both sides need.
@@ -64,6 +65,7 @@ def command(
             key=files[1],
             allow_file=allow,
             token_file=token_file,
+            metrics=metrics,
         )
     except PeerwayError:
         raise
@@ -83,6 +85,7 @@ async def _serve(output: Output, server: Server) -> Exit:
                 stun_port=server.stun_port,
                 stun_other_port=server.stun_other_port,
                 stun_offers=list(server.stun_offers),
+                metrics=server.metrics_address,
             )
             await asyncio.Event().wait()
     except ListenError as error:

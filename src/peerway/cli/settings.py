@@ -97,6 +97,7 @@ FURTHER_STUN = "a STUN server beside the relays' own (repeatable)"
 CHECKS = ("netcheck",)  # needs relays and servers, but runs no node
 AUTHORITIES = "authorities, PEM, whose certificates relays may show beside those the system trusts"
 CERTIFICATE = "the certificate chain to show, PEM [default: one made here and kept, which the URL pins]"
+METRICS = "where Prometheus finds /metrics, and others /healthz: 127.0.0.1:9464, say [default: nowhere]"
 OTHER_PORT = (
     "a second UDP port for STUN, with which clients see more of their NAT "
     "[default: none; with two --host of one family, the next one]"
@@ -132,6 +133,7 @@ SETTINGS = (
     Setting(
         "serve", "token-file", Kind.FILE, "a file of tokens, one a line: who shows one may use the relay"
     ),
+    Setting("serve", "metrics", Kind.TEXT, METRICS, "IP:PORT"),
     Setting("serve", "plain", Kind.SWITCH, "HTTP without TLS: for laboratories, and behind a TLS proxy"),
 )
 

@@ -58,6 +58,16 @@ def check_host(host: str) -> str:
         ) from None
 
 
+def parse_place(text: str) -> tuple[str, int]:
+    """Where to listen, as `ip:port` or `[v6]:port`. Raises ValueError for anything else."""
+    host, separator, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    if not separator or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{text!r} is no place to listen at: write IP:PORT, such as 127.0.0.1:9464")
+    return check_host(host), int(port)
+
+
 def bind_all(what: str, hosts: Sequence[str], port: int, bind: Callable[[str, int], BoundT]) -> list[BoundT]:
     """Call `bind(host, port)` for each host, all with one port; returns what it returned.
 

@@ -50,7 +50,9 @@ class RelayService:
         self._loop = asyncio.get_running_loop()
         self._connections: dict[str, RelayConnection] = {}
         self._leaving: set[str] = set()
-        self._accepted = 0
+        self.accepted = 0
+        self.bytes_received = 0
+        self.bytes_sent = 0
         self._gathered = 0
         self._spare: int | None = None
         self._open_spare()
@@ -98,8 +100,8 @@ class RelayService:
                 sock.close()
 
     def _take_in(self, sock: socket.socket, remote_ip: str) -> None:
-        self._accepted += 1
-        stream = str(self._accepted)
+        self.accepted += 1
+        stream = str(self.accepted)
         self._machine.stream_accepted(stream, remote_ip, clock.now())
         self._connections[stream] = RelayConnection(stream, sock, self)
         self._schedule_flush()
@@ -156,6 +158,7 @@ class RelayService:
     def received(self, stream: str, size: int) -> None:
         """The first `size` bytes of the read buffer came from `stream`."""
         self._machine.stream_data(stream, bytes(self.read_buffer[:size]), clock.now())
+        self.bytes_received += size
         self._gathered += size
         if self._gathered >= GATHERED_BYTES:
             self._flush()
@@ -204,6 +207,7 @@ class RelayService:
                 writes.setdefault(output.stream, []).append(output.data)
         for stream, chunks in writes.items():
             if stream in self._connections:
+                self.bytes_sent += sum(map(len, chunks))
                 self._connections[stream].write(chunks)
         while (event := self._machine.poll_event()) is not None:
             self._act(event)

@@ -19,9 +19,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from peerway.core.machine import UdpAddress
 from peerway.core.relay.limits import RelayLimits
 from peerway.core.relay.server import RelayServer
 from peerway.core.relay.url import PLAIN_PORT, STUN_PORT, TLS_PORT, RelayUrl, canonical_host
+from peerway.io import clock
 from peerway.server.admission import LOOK_EVERY_S, Ways
 from peerway.server.certificate import (
     CertificateError,
@@ -30,7 +32,8 @@ from peerway.server.certificate import (
     load_or_make,
     self_signed,
 )
-from peerway.server.listen import EVERYWHERE, TcpListener, bind_all, check_host
+from peerway.server.listen import EVERYWHERE, TcpListener, bind_all, check_host, parse_place
+from peerway.server.metrics import Figures, MetricsService
 from peerway.server.relay import RelayService
 from peerway.server.stun import StunService
 
@@ -51,6 +54,7 @@ class Server:
     - `allow` is asked about each client's 32-byte key; whatever it raises means no. In its place
       `allow_file` lists node ids; `token_file` holds tokens that clients may show. Each is a way in, and
       with neither all are admitted. They are read again when they change (see `admission`).
+    - `metrics` is an address and port, "127.0.0.1:9464", for Prometheus to scrape; None for no such port.
 
     Making one raises ValueError for arguments that cannot be meant (`RelayUrlError` for a `public_host`
     that is no host). Entering the context raises `ListenError`, `CertificateError`, `AdmissionError` or
@@ -74,6 +78,7 @@ class Server:
         allow: Callable[[bytes], bool] | None = None,
         allow_file: str | Path | None = None,
         token_file: str | Path | None = None,
+        metrics: str | None = None,
     ) -> None:
         if (certificate is None) != (key is None):
             raise ValueError("a certificate needs its key, and a key its certificate")
@@ -93,6 +98,9 @@ class Server:
         if stun_other_port and stun_other_port == stun_port:
             raise ValueError(f"STUN's other port is to be another one than {stun_port}")
         self._public_host = canonical_host(public_host or _reachable_at(self._hosts))
+        self._metrics_place = parse_place(metrics) if metrics is not None else None
+        self._metrics: MetricsService | None = None
+        self._entered_at = 0.0
         if allow is not None and allow_file is not None:
             raise ValueError("allow and allow_file exclude each other")
         self._ways = Ways(allow_file, token_file)
@@ -132,6 +140,14 @@ class Server:
         return self._entered_stun().offers
 
     @property
+    def metrics_address(self) -> str | None:
+        """Where metrics can be scraped, "ip:port"; None for nowhere."""
+        self._check_entered()
+        if self._metrics is None or self._metrics_place is None:
+            return None
+        return str(UdpAddress(self._metrics_place[0], self._metrics.port))
+
+    @property
     def url(self) -> str:
         """What others need to know to use this server: host, ports, and the pin where it has one."""
         return str(
@@ -164,13 +180,20 @@ class Server:
         context = self._first_context()
         self._ways.open()
         self._stun = StunService(self._stun_hosts, self._wanted_stun_port, self._other_port_to_bind())
+        listeners: list[TcpListener] = []
         try:
-            listeners = bind_all("the relay", self._hosts, self._port_to_bind(), TcpListener)
+            listeners += bind_all("the relay", self._hosts, self._port_to_bind(), TcpListener)
+            for_metrics = self._metrics_listener()
         except BaseException:
             self._stun.close()
+            for listener in listeners:
+                listener.close()
             raise
         self._relay_port = listeners[0].port
         self._relay = RelayService(self._machine, listeners, context)
+        self._entered_at = clock.now()
+        if for_metrics is not None:
+            self._metrics = MetricsService(for_metrics, self._figures)
         if self._ways:
             self._watching = asyncio.create_task(self._watch_ways(self._relay), name="relay admission")
         if not self._encrypted:
@@ -196,6 +219,8 @@ class Server:
                 await relay.close()
         finally:
             stun.close()
+            if self._metrics is not None:
+                await self._metrics.close()
             for reason, count in sorted(self.drops.items()):
                 logger.info("server dropped reason=%r count=%d", reason, count)
 
@@ -226,6 +251,34 @@ class Server:
         if self._wanted_relay_port is not None:
             return self._wanted_relay_port
         return TLS_PORT if self._encrypted else PLAIN_PORT
+
+    def _metrics_listener(self) -> TcpListener | None:
+        if self._metrics_place is None:
+            return None
+        host, port = self._metrics_place
+        if not ipaddress.ip_address(host).is_loopback:
+            logger.warning(
+                "server metrics-exposed host=%s advice=%r", host, "others can read them: see to it"
+            )
+        return bind_all("metrics", [host], port, TcpListener)[0]
+
+    def _figures(self) -> Figures:
+        relay, stun = self._relay, self._stun
+        assert relay is not None
+        assert stun is not None
+        return Figures(
+            uptime_s=clock.now() - self._entered_at,
+            is_draining=self._machine.is_draining,
+            clients=self._machine.client_count,
+            handshakes=self._machine.stream_count - self._machine.client_count,
+            connections=relay.accepted,
+            packets_received=self._machine.packets_received,
+            packets_forwarded=self._machine.packets_forwarded,
+            bytes_received=relay.bytes_received,
+            bytes_sent=relay.bytes_sent,
+            stun_answers=stun.answers,
+            drops=self.drops,
+        )
 
     def _other_port_to_bind(self) -> int | None:
         if self._wanted_other_port is not None or not _has_two_addresses(self._stun_hosts):

@@ -32,6 +32,7 @@ class StunService:
     """
 
     def __init__(self, hosts: Sequence[str], port: int, other_port: int | None = None) -> None:
+        self.answers = 0
         self.drops: Counter[str] = Counter()
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[UdpAddress, QuestionSocket] = {}
@@ -75,7 +76,9 @@ class StunService:
         return _StunSocket(opened, self._sockets)
 
     def _answer(self, questions: Questions) -> Answers:
-        return self._machine.answer_plain(questions, clock.now())
+        answers = self._machine.answer_plain(questions, clock.now())
+        self.answers += len(answers.answered)
+        return answers
 
     def _receive(self, batch: list[Datagram]) -> None:
         now = clock.now()
@@ -83,6 +86,7 @@ class StunService:
             self._machine.receive(datagram, now)
         while (output := self._machine.poll_transmit()) is not None:
             if isinstance(output, Transmit) and output.local in self._sockets:
+                self.answers += len(output.segments)
                 self._sockets[output.local].send(output)
 
     def _failed(self, transmit: Transmit, error: OSError) -> None:

@@ -55,7 +55,11 @@ class ConnectionRefused(Event):
 
 
 class RelayServer(Composite[str]):
-    """The relay. `allow` is asked about each client's key, `token` about what it shows: see `Access`."""
+    """The relay. `allow` is asked about each client's key, `token` about what it shows: see `Access`.
+
+    Packets are counted as clients send them and as they are handed on; those that a full queue drops
+    later are in `drops`.
+    """
 
     def __init__(
         self,
@@ -74,6 +78,8 @@ class RelayServer(Composite[str]):
         self._per_ip: dict[str, int] = {}
         self._handshakes_per_ip: dict[str, int] = {}
         self._draining = False
+        self.packets_received = 0
+        self.packets_forwarded = 0
 
     @property
     def client_count(self) -> int:
@@ -84,6 +90,11 @@ class RelayServer(Composite[str]):
     def stream_count(self) -> int:
         """How many streams are open, clients and others."""
         return len(self._sessions)
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether it is shutting down."""
+        return self._draining
 
     # --- inputs
 
@@ -165,6 +176,7 @@ class RelayServer(Composite[str]):
     def _forward(self, sender: ServerSession, sent: PacketsSent, now: float) -> None:
         if sender.stage is not Stage.RELAYING:
             return
+        self.packets_received += sent.count
         receiver = self._by_key.get(sent.destination)
         if receiver is None:
             self.drops["destination not here"] += sent.count
@@ -174,6 +186,7 @@ class RelayServer(Composite[str]):
         if sent.destination not in sender.correspondents:
             sender.meet(sent.destination)
             receiver.meet(sender.key)
+        self.packets_forwarded += sent.count
         receiver.deliver(sent.frames)
         self._touch(receiver.stream)
 
