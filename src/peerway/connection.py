@@ -82,7 +82,7 @@ class Connection:
     def path(self) -> Path | None:
         """How data travels now; after the end, how it last did. None while no path works."""
         if self._closed is None:
-            view, since = self._call(lambda link: link.path())
+            view, since = self._node._ask(self._link, Link.path)
             if view is None:
                 return None
             kind = "relay" if view.kind is PathKind.RELAY else "direct"
@@ -238,13 +238,16 @@ class Connection:
         return self._node._call(self._link, use)
 
     def _session(self, use: Callable[[QuicSession], Result]) -> Result:
-        return self._call(lambda link: link.with_session(use, clock.now()))
+        return self._node._with_session(self._link, use)
+
+    def _ask(self, question: Callable[[QuicSession], Result]) -> Result:
+        return self._node._ask(self._link, lambda link: link.ask(question))
 
     def _read(self, stream: int, limit: int) -> bytes:
         return self._session(lambda session: session.read(stream, limit, clock.now()))
 
     def _at_eof(self, stream: int) -> bool:
-        return self._closed is None and self._session(lambda session: session.at_eof(stream))
+        return self._closed is None and self._ask(lambda session: session.at_eof(stream))
 
     def _write(self, stream: int, data: bytes) -> None:
         self._session(lambda session: session.write(stream, data, clock.now()))
@@ -262,12 +265,10 @@ class Connection:
             self._session(lambda session: session.stop(stream, code, clock.now()))
 
     def _send_buffer_size(self, stream: int) -> int:
-        return (
-            0 if self._closed is not None else self._session(lambda session: session.send_buffer_size(stream))
-        )
+        return 0 if self._closed else self._ask(lambda session: session.send_buffer_size(stream))
 
     def _is_delivered(self, stream: int) -> bool:
-        return self._closed is None and self._session(lambda session: session.is_delivered(stream))
+        return self._closed is None and self._ask(lambda session: session.is_delivered(stream))
 
     def _raise_if_closed(self) -> None:
         if self._closed is not None:

@@ -27,6 +27,7 @@ from peerway.core.portmap.events import (
     RememberLeases,
 )
 from peerway.core.portmap.report import GatewayReport, PortMapping
+from peerway.core.quic.session import QuicSession
 from peerway.core.relay.access import check_token
 from peerway.core.relay.connections import HomeRelayChanged
 from peerway.core.relay.keeper import RelayDown, RelayUp
@@ -348,6 +349,15 @@ class Node:
         result = self._machine.call(number, use, clock.now())
         self._wake()
         return result
+
+    def _with_session(self, number: int, use: Callable[[QuicSession], Result]) -> Result:
+        result = self._machine.with_session(number, use, clock.now())
+        if self._driver is not None:
+            self._driver.wake_soon()
+        return result
+
+    def _ask(self, number: int, question: Callable[[Link], Result]) -> Result:
+        return self._machine.ask(number, question)
 
     def _forget(self, number: int) -> None:
         self._machine.release(number)

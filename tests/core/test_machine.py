@@ -204,3 +204,39 @@ def test_what_is_counted_includes_children_and_those_that_are_gone():
     tower.remove("two")
     tower.remove("three")
     assert tower.counted() == {"cracked": 4, "struck by lightning": 1}
+
+
+class Row(Tower):
+    """Takes inputs in rows."""
+
+    def use_later(self, name, use, now=0.0):
+        use(self.bells[name])
+        self._touch(name)
+        self._settle_when_polled(now)
+
+
+@pytest.mark.parametrize(
+    "poll",
+    [
+        lambda row: row.poll_transmit().segments == (b"one",),
+        lambda row: row.poll_event().name == "a one",
+        lambda row: row.poll_deadline().at == 9.0,
+    ],
+)
+def test_a_row_of_inputs_is_drained_by_whichever_poll_comes_first(poll):
+    row = Row("a")
+    reactions = []
+    row.react = reactions.append
+    row.use_later("a", lambda bell: bell.say("one"))
+    row.use_later("a", lambda bell: bell.set(9.0))
+    row.use_later("a", lambda bell: bell.say("two"))
+    assert reactions == []
+    assert poll(row)
+    assert reactions == ["a", "a"]
+
+
+def test_an_input_that_drains_at_once_drains_the_row_before_it_too():
+    row = Row("a", "b")
+    row.use_later("a", lambda bell: bell.say("first"))
+    row.use("b", lambda bell: bell.say("second"))
+    assert heard(row) == ["a first", "b second"]

@@ -309,6 +309,49 @@ def test_a_machine_that_never_ends_does_not_starve_the_loop(run):
     run(main())
 
 
+class CountingMachine(ToyMachine):
+    """Counts how often it is drained: a drain ends with the question for the deadline."""
+
+    drains = 0
+
+    def poll_deadline(self):
+        self.drains += 1
+        return super().poll_deadline()
+
+
+def test_the_machine_is_drained_once_for_all_that_waits_in_a_socket(run):
+    async def main():
+        async with Owner(CountingMachine()) as owner:
+            at = await owner.driver.open_udp(V4)
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                for size in (30, 20, 10):  # ever smaller ones are never coalesced
+                    sender.sendto(bytes(size), (at.ip, at.port))
+                drains = owner.machine.drains
+                await owner.until(lambda: len(owner.all("datagram")) == 3)
+            assert owner.machine.drains - drains <= 2  # loops that see one at a time see the rest together
+
+    run(main())
+
+
+def test_waking_soon_drains_once_before_the_loop_sleeps(run):
+    async def main():
+        async with Owner(CountingMachine()) as owner:
+            drains = owner.machine.drains
+            for what in ("one", "two", "three"):
+                owner.machine.tell(what)
+                owner.driver.wake_soon()
+            assert owner.told == []
+            await owner.first("three")
+            assert [what for what, _ in owner.told] == ["one", "two", "three"]
+            assert owner.machine.drains - drains == 1
+            owner.driver.wake_soon()
+        owner.driver.wake_soon()
+        await asyncio.sleep(0)
+        assert owner.machine.drains - drains == 2  # the second by closing
+
+    run(main())
+
+
 def test_calling_the_machine_and_waking_from_an_event_is_safe(run):
     async def main():
         async with Owner() as left, Owner() as right:

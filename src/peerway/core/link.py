@@ -294,18 +294,23 @@ class Link(Composite[str]):
             self._agent.data_received(local, remote, datagrams)
         self._quic.receive(data, segment_size, now)
         self._touch("quic")
-        self._settle(now)
+        self._settle_when_polled(now)
 
     def with_session(self, use: Callable[[QuicSession], Result], now: float) -> Result:
-        """Use the session and its streams, and let what follows from it happen."""
+        """Use the session and its streams; what follows from it happens when this is polled."""
         result = use(self._quic)
         self._touch("quic")
-        self._settle(now)
+        self._settle_when_polled(now)
         return result
 
     def close(self, code: int, reason: str, now: float) -> None:
         """End the connection; the peer is told `code` and `reason`."""
         self.with_session(lambda session: session.close(code, reason, now), now)
+        self._settle(now)
+
+    def ask(self, question: Callable[[QuicSession], Result]) -> Result:
+        """What the session knows; to ask changes nothing."""
+        return question(self._quic)
 
     def ping(self, now: float) -> bool:
         """Ping the peer once on the path in use; False when there is none."""

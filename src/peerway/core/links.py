@@ -137,6 +137,21 @@ class Links(Composite[int]):
         self._settle(now)
         return result
 
+    def with_session(self, number: int, use: Callable[[QuicSession], Result], now: float) -> Result:
+        """Use the streams of link `number`; what follows from it happens when this is polled."""
+        link = self._table.get(number)
+        if link is None:
+            return self._unread[number].with_session(use, now)
+        result = link.with_session(use, now)
+        self._touch(number)
+        self._settle_when_polled(now)
+        return result
+
+    def ask(self, number: int, question: Callable[[Link], Result]) -> Result:
+        """What link `number` knows, or knew; to ask changes nothing. `KeyError` when it was released."""
+        link = self._table.get(number)
+        return question(self._unread[number] if link is None else link)
+
     def release(self, number: int) -> None:
         """The link is over and what it held has been taken."""
         self._unread.pop(number, None)
@@ -190,9 +205,10 @@ class Links(Composite[int]):
         """Datagrams of one kind; `segment_size` is 0 for a single one."""
         if kind is Kind.QUIC:
             self._quic_received(data, segment_size, local, remote, now)
+            self._settle_when_polled(now)
         else:
             self._others_received(kind, Datagram(data, remote, local, segment_size), now)
-        self._settle(now)
+            self._settle(now)  # QUIC's first datagrams may come right behind the hello that names them
 
     def _others_received(self, kind: Kind, datagram: Datagram, now: float) -> None:
         for segment in datagram.segments():

@@ -325,6 +325,9 @@ class Composite(Leaf, Generic[Key]):
     were touched, hands each child's event to `_child_event` and each child's transmit to
     `_child_transmit`, and goes on until nobody has anything more to say. Children that
     were not touched cost nothing, however many there are.
+
+    Inputs that come in rows, such as datagrams, end with `_settle_when_polled(now)` instead: the
+    whole row is drained once, and what it calls for leaves together.
     """
 
     def __init__(self) -> None:
@@ -333,6 +336,7 @@ class Composite(Leaf, Generic[Key]):
         self._touched: deque[_Child[Key]] = deque()
         self._wakeups: list[tuple[float, int, _Child[Key]]] = []
         self._last_wakeup = 0
+        self._unsettled_at: float | None = None  # the time to settle at, None when all is settled
         self._counted_before: Counter[str] = Counter()  # by children that were released
 
     def counted(self) -> Counter[str]:
@@ -375,7 +379,11 @@ class Composite(Leaf, Generic[Key]):
     def _child_transmit(self, key: Key, output: Output, now: float) -> None:
         self._transmits.append(output)
 
+    def _settle_when_polled(self, now: float) -> None:
+        self._unsettled_at = now
+
     def _settle(self, now: float) -> None:
+        self._unsettled_at = None
         touched = self._touched
         while touched:
             child = touched.popleft()
@@ -413,8 +421,22 @@ class Composite(Leaf, Generic[Key]):
             heapq.heappop(self._wakeups)
         return None
 
+    def poll_transmit(self) -> Output | None:
+        """The next bytes to send."""
+        if self._unsettled_at is not None:
+            self._settle(self._unsettled_at)
+        return self._transmits.popleft() if self._transmits else None
+
+    def poll_event(self) -> Event | None:
+        """The next thing that happened."""
+        if self._unsettled_at is not None:
+            self._settle(self._unsettled_at)
+        return self._events.popleft() if self._events else None
+
     def poll_deadline(self) -> Deadline | None:
         """The earliest deadline of this machine and its children."""
+        if self._unsettled_at is not None:
+            self._settle(self._unsettled_at)
         own = self._timers.next
         child = self._next_to_wake() if self._wakeups else None
         theirs = None if child is None else child.deadline

@@ -35,6 +35,7 @@ from peerway.core.portmap.lease import Lease
 from peerway.core.portmap.mapper import MappedAddressesChanged, PortMapper
 from peerway.core.portmap.report import GatewayReport, PortMapping
 from peerway.core.quic.qh3_transport import Qh3Transport
+from peerway.core.quic.session import QuicSession
 from peerway.core.quic.transport import TransportFactory
 from peerway.core.relay.connections import RelayConnections
 from peerway.core.relay.keeper import RelayDown, RelayPackets, RelayPeerGone, RelayUp
@@ -142,7 +143,7 @@ class NodeMachine(Composite[str]):
             else:
                 self._links.receive(kind, data, segment_size, datagram.local, datagram.remote, now)
                 self._touch(_LINKS)
-        self._settle(now)
+        self._settle_when_polled(now)
 
     def _stun_received(self, datagram: Datagram, now: float) -> None:
         if self._mapper.stun_received(datagram, now):
@@ -229,6 +230,17 @@ class NodeMachine(Composite[str]):
         self._touch(_LINKS)
         self._settle(now)
         return result
+
+    def with_session(self, number: int, use: Callable[[QuicSession], Result], now: float) -> Result:
+        """Use the streams of link `number`; what follows from it happens when this is polled."""
+        result = self._links.with_session(number, use, now)
+        self._touch(_LINKS)
+        self._settle_when_polled(now)
+        return result
+
+    def ask(self, number: int, question: Callable[[Link], Result]) -> Result:
+        """What link `number` knows, or knew; to ask changes nothing. `KeyError` when it was released."""
+        return self._links.ask(number, question)
 
     def release(self, number: int) -> None:
         """The link is over and what it held has been taken."""

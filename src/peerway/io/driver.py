@@ -1,7 +1,9 @@
 """Runs one machine on asyncio: real sockets, streams, names, interfaces and time.
 
 Every input ends in `wake()`: send what the machine wants sent, act on what it says
-happened, and arm one timer for its next deadline. `OpenStream`, `CloseStream`,
+happened, and arm one timer for its next deadline. Datagrams that wait in a socket are one input, and
+what the owner does in one turn of the loop is another (`wake_soon`): a wake costs as much as dozens of
+packets. `OpenStream`, `CloseStream`,
 `OpenSocket`, `CloseSocket` and `Resolve` are requests to us; every other event goes to the
 owner. Machine and driver live on one loop and one thread.
 
@@ -118,8 +120,13 @@ class Driver:
             self._draining = False
         if not self._closed:
             self._call("deadline", self._arm)
-            if not finished and self._continuation is None:
-                self._continuation = self._loop.call_soon(self._go_on)
+            if not finished:
+                self.wake_soon()
+
+    def wake_soon(self) -> None:
+        """`wake()` once before the loop sleeps, however often this is called until then."""
+        if self._continuation is None and not self._closed:
+            self._continuation = self._loop.call_soon(self._go_on)
 
     async def close(self) -> None:
         """Free sockets, streams, tasks and timers. What streams still hold has `CLOSE_FLUSH_S` to leave."""
