@@ -10,6 +10,7 @@ PROGRAM = """
 import asyncio, sys
 from peerway.cli.errors import Exit
 from peerway.cli.runner import run
+from peerway.io.loop import new_busy_loop
 
 async def main():
     try:
@@ -28,6 +29,7 @@ sys.exit(
         main(),
         terminated=Exit.OK if "serves" in sys.argv else Exit.TERMINATED,
         reload=reload if "serves" in sys.argv else None,
+        new_loop=new_busy_loop if "serves" in sys.argv else asyncio.new_event_loop,
     )
 )
 """

@@ -20,6 +20,7 @@ def run(
     *,
     terminated: Exit = Exit.TERMINATED,
     reload: Callable[[], None] | None = None,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
 ) -> Exit:
     """The coroutine's exit code; 130 after Ctrl-C, `terminated` after SIGTERM or SIGHUP.
 
@@ -27,7 +28,7 @@ def run(
     """
     stop = _Stop()
     try:
-        with asyncio.Runner() as runner:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
             return runner.run(stop.supervise(main, reload))
     except asyncio.CancelledError:
         if stop.received is None:

@@ -14,6 +14,7 @@ from peerway.cli.errors import CommandError, Exit, UsageError
 from peerway.cli.output import Output
 from peerway.core.machine import PeerwayError
 from peerway.core.relay.url import STUN_PORT
+from peerway.io.loop import new_busy_loop
 from peerway.io.state import ensure_private, state_directory
 from peerway.server import Server
 from peerway.server.listen import EVERYWHERE, ListenError
@@ -71,7 +72,9 @@ def command(
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return runner.run(_serve(output, server), terminated=Exit.OK, reload=server.reload)
+    return runner.run(
+        _serve(output, server), terminated=Exit.OK, reload=server.reload, new_loop=new_busy_loop
+    )
 
 
 async def _serve(output: Output, server: Server) -> Exit:
