@@ -301,6 +301,24 @@ def test_a_path_that_lets_only_small_packets_through_is_doubted():
     assert bench.pair.state is PairState.PROBING
 
 
+def test_a_path_that_lets_only_small_packets_through_stays_in_doubt_when_data_has_left_it():
+    bench = Bench()
+    bench.prove()
+    bench.run_until(bench.now + 0.6)
+    assert bench.pair.state is PairState.DOUBTED
+    bench.sent()
+    bench.pair.watch(0.5, carries_data=False, now=bench.now)
+    for _ in range(400):
+        bench.run_until(bench.now + 0.02)
+        for message in bench.sent():
+            if isinstance(message, Ping) and message.size < 1000:
+                bench.pair.pong_received(Pong(message.token, 0, SOCKET), bench.now)
+    happened = bench.events()
+    assert not any(isinstance(event, PathRecovered) for event in happened)
+    assert any(isinstance(event, PathLost) for event in happened)
+    assert bench.pair.state is PairState.PROBING
+
+
 def test_an_idle_path_sends_nothing():
     bench = Bench()
     bench.prove()

@@ -5,7 +5,7 @@
               our later one
     PROBING   pings go by a schedule, which ends; the path may or may not work
     PROVEN    a full-size ping of ours was answered and a ping of theirs arrived
-    DOUBTED   was proven, and expected answers stay out
+    DOUBTED   was proven, and expected answers stay out; full-size ones count again
 
 How many missed answers make a doubt follows from the loss seen so far: as many as would
 be missed by chance less than once in a thousand. So a lossy path does not flap, and a
@@ -278,7 +278,8 @@ class Pair(Leaf):
             # before the first answer a ping may have met a closed firewall; after it, loss is loss
             self._misses += sum(other.sent_at < sent.sent_at for other in self._outstanding.values())
         self._count_loss()
-        self._in_a_row += 1
+        if sent.size >= FULL_SIZE or self.state is not PairState.DOUBTED:
+            self._in_a_row += 1
         if not self._answered:
             self._answered = True
             self._sent = 0
@@ -368,8 +369,10 @@ class Pair(Leaf):
             self._timers.set("ping", now + self._interval, "watch")
 
     def _watch_ping(self, now: float) -> None:
-        # as large as the data it stands for: a path that shrinks must be noticed
-        self._transmit(FULL_SIZE if self._carries_data else 0, now)
+        # as large as the data it stands for: a path that shrinks must be noticed, and not trusted for what
+        # small pings say once data has left it
+        is_full = self._carries_data or self.state is PairState.DOUBTED
+        self._transmit(FULL_SIZE if is_full else 0, now)
 
     def _probe(self, now: float) -> None:
         if not self._answered and not self._budget.allows(self.remote, now):
