@@ -1,6 +1,7 @@
 """The asyncio API on real sockets: nodes of one process, a real relay, real UDP on loopback."""
 
 import asyncio
+import contextlib
 import hashlib
 
 import pytest
@@ -494,8 +495,11 @@ def test_streams_that_are_over_are_forgotten_whether_somebody_took_them_or_not(s
             kept.write(b"kept")
             kept.close()
             theirs = await anext(idle)
-            reader, writer = await theirs.accept_stream()
-            assert await reader.read() == b"kept"
+            data = b""
+            while data != b"kept":  # what was given up may be taken before that is heard
+                reader, writer = await theirs.accept_stream()
+                with contextlib.suppress(StreamResetError):
+                    data = await reader.read()
             assert await reader.read() == b""
             writer.close()
             assert await kept_reader.read() == b""
