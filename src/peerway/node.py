@@ -39,8 +39,9 @@ from peerway.io import clock, netcheck
 from peerway.io.connect_errors import NO_ANSWER
 from peerway.io.driver import FAILURES_LOGGED, Driver
 from peerway.io.interfaces import interface_addresses
+from peerway.io.lease_keeper import LeaseKeeper
 from peerway.io.leases import LeaseStore
-from peerway.io.state import StateError, state_directory
+from peerway.io.state import state_directory
 from peerway.io.tls import trust_also
 from peerway.stream import Wakeup
 
@@ -95,7 +96,7 @@ class Node:
             portmap=portmap,
             relay_token="" if relay_token is None else check_token(relay_token),
         )
-        self._leases = LeaseStore(state_directory()) if portmap else None
+        self._leases = LeaseKeeper(LeaseStore(state_directory())) if portmap else None
         self._given_back = asyncio.Event()
         self._driver: Driver | None = None
         self._connections: dict[int, Connection] = {}
@@ -114,8 +115,8 @@ class Node:
             raise NodeClosedError("a node can be entered once")
         self._driver = Driver(self._machine, self._on_event, trust=self._trust)
         try:
+            leftovers = await self._leases.take_over() if self._leases is not None else ()
             sockets = await self._open_sockets(self._driver)
-            leftovers = self._leases.take_over() if self._leases is not None else ()
             self._machine.start(sockets, clock.now(), leftovers)
             self._driver.watch_interfaces()
             self._driver.wake()
@@ -151,10 +152,12 @@ class Node:
             logger.debug("portmap not given back in time")
 
     async def _free(self) -> None:
-        if self._leases is not None:
-            self._leases.close()
-        if self._driver is not None:
-            await self._driver.close()
+        try:
+            if self._driver is not None:
+                await self._driver.close()
+        finally:
+            if self._leases is not None:
+                await self._leases.close()
 
     # --- who and where we are
 
@@ -406,21 +409,14 @@ class Node:
             self._changed.wake()
         elif isinstance(event, PortMappingEvent):
             logger.info("portmap event=%s text=%r", type(event).__name__, str(event))
-            if isinstance(event, PortMappingRenewed):
-                self._keep_leases(LeaseStore.renewed)
+            if isinstance(event, PortMappingRenewed) and self._leases is not None:
+                self._leases.renewed()
             self._changed.wake()
         elif isinstance(event, RememberLeases):
-            self._keep_leases(lambda store: store.keep(event.leases))
+            if self._leases is not None:
+                self._leases.keep(event.leases)
         elif isinstance(event, PortMappingsGivenBack):
             self._given_back.set()
-
-    def _keep_leases(self, use: Callable[[LeaseStore], None]) -> None:
-        if self._leases is None:
-            return
-        try:
-            use(self._leases)
-        except StateError as error:
-            logger.info("portmap error=%r", str(error))
 
     def _relay_down(self, event: RelayDown) -> None:
         # said once, and then only to those who want to know all

@@ -21,7 +21,7 @@ async def main():
         if "stuck" in sys.argv:
             await asyncio.Event().wait()
 
-def reload():
+async def reload():
     print("read again", flush=True)
 
 sys.exit(

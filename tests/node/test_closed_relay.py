@@ -124,7 +124,7 @@ def test_who_is_added_to_the_list_gets_in_by_itself(listed):
         async with relay(allow_file=listed) as server, Node(STRANGER, relays=[server.url]) as node:
             await refusal(node)
             listed.write_text(f"{STRANGER.node_id}\n")
-            server.reload()
+            await server.reload()
             async with asyncio.timeout(10):
                 await node.wait_relay()
 

@@ -112,14 +112,14 @@ def test_a_list_that_became_unusable_admits_nobody_new_and_puts_nobody_out(liste
         async with local_server(allow_file=listed) as server:
             alice = await admitted(server, ALICE)
             spoil(listed)
-            server.reload()
+            await server.reload()
             assert await admitted(server, BOB) is None
             assert await admitted(server, ALICE) is None
             assert alice.client.connected
             if listed.is_dir():
                 listed.rmdir()
             listed.write_text(f"{ALICE.node_id}\n{BOB.node_id}\n")
-            server.reload()
+            await server.reload()
             bob = await admitted(server, BOB)
             alice.send(bob, b"hello")
             await until(lambda: bob.packets() == [b"hello"], "bob has it")
@@ -138,7 +138,7 @@ def test_who_is_taken_off_the_list_is_put_out_and_the_others_stay(listed):
         async with local_server(allow_file=listed) as server:
             alice, bob = await admitted(server, ALICE), await admitted(server, BOB)
             listed.write_text(f"{ALICE.node_id}\n")
-            server.reload()
+            await server.reload()
             await until(lambda: bob.gone, "bob is out")
             assert bob.events[-1].reason == "this relay does not admit this key"
             assert alice.client.connected
@@ -160,13 +160,13 @@ def test_while_one_of_two_files_is_unusable_nobody_is_put_out_for_the_other(list
             stranger = await admitted(server, SecretKey(b"s" * 32), TOKEN)
             tokens.chmod(0o644)
             listed.write_text("")
-            server.reload()
+            await server.reload()
             assert await admitted(server, BOB) is None
             assert await admitted(server, BOB, TOKEN) is None
             assert alice.client.connected
             assert stranger.client.connected
             tokens.chmod(0o600)
-            server.reload()
+            await server.reload()
             await until(lambda: alice.gone, "alice is out")
             assert stranger.client.connected
             for guest in (alice, stranger):
@@ -240,7 +240,7 @@ def test_no_token_is_ever_logged(tmp_path, caplog):
             guest = await admitted(server, ALICE, TOKEN)
             assert await admitted(server, BOB, "staple-correct-horse") is None
             tokens.write_text(f"{TOKEN} {TOKEN}\n")
-            server.reload()
+            await server.reload()
             await guest.close()
             await asyncio.sleep(0)
 

@@ -91,7 +91,7 @@ def test_a_renewed_certificate_is_shown_to_newcomers_and_no_client_notices(tmp_p
             bob = await RelayPeer.connect(server.url, "bob")
             files.put(self_signed("relay.example"))
             assert await shown_by(server) == old
-            server.reload()
+            await server.reload()
             assert await shown_by(server) == files.digest != old
             assert RelayUrl.parse(server.url).pin == files.digest
             alice.send(bob, b"still here")
@@ -139,7 +139,7 @@ def test_a_new_certificate_that_cannot_be_used_leaves_the_old_one_and_says_so_on
     async def scenario():
         async with files.server() as server:
             spoil(files)
-            server.reload()
+            await server.reload()
             assert await shown_by(server) == files.digest
             assert RelayUrl.parse(server.url).pin == files.digest
 
@@ -153,11 +153,11 @@ def test_a_new_certificate_that_cannot_be_used_leaves_the_old_one_and_says_so_on
 def test_a_server_that_serves_no_files_or_not_yet_takes_a_reload_for_nothing(tmp_path):
     async def scenario():
         files = Files(tmp_path)
-        files.server().reload()
+        await files.server().reload()
         for settings in ({}, {"tls": "self-signed"}):
             async with Server(host="127.0.0.1", relay_port=0, stun_port=0, **settings) as server:
                 url = server.url
-                server.reload()
+                await server.reload()
                 assert server.url == url
 
     run(scenario())

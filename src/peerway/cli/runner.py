@@ -14,17 +14,19 @@ from collections.abc import Callable, Coroutine
 
 from peerway.cli.errors import Exit
 
+Reload = Callable[[], Coroutine[object, object, None]]
+
 
 def run(
     main: Coroutine[object, object, Exit],
     *,
     terminated: Exit = Exit.TERMINATED,
-    reload: Callable[[], None] | None = None,
+    reload: Reload | None = None,
     new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
 ) -> Exit:
     """The coroutine's exit code; 130 after Ctrl-C, `terminated` after SIGTERM or SIGHUP.
 
-    With `reload`, SIGHUP calls that and ends nothing.
+    With `reload`, SIGHUP runs that and ends nothing.
     """
     stop = _Stop()
     try:
@@ -44,10 +46,9 @@ class _Stop:
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._task: asyncio.Task[object] | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
 
-    async def supervise(
-        self, main: Coroutine[object, object, Exit], reload: Callable[[], None] | None
-    ) -> Exit:
+    async def supervise(self, main: Coroutine[object, object, Exit], reload: Reload | None) -> Exit:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -56,11 +57,16 @@ class _Stop:
                 continue
             with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt
                 if name == "SIGHUP" and reload is not None:
-                    loop.add_signal_handler(number, reload)
+                    loop.add_signal_handler(number, self._reload, reload)
                 elif signal.getsignal(number) is not signal.SIG_IGN:
                     # else nohup, or a shell's background job: it is meant to be ignored
                     loop.add_signal_handler(number, self._stop, number)
         return await main
+
+    def _reload(self, reload: Reload) -> None:
+        task = asyncio.get_running_loop().create_task(reload())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     def _stop(self, number: signal.Signals) -> None:
         if self.received is not None:

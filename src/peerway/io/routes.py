@@ -139,6 +139,7 @@ def _is_ip(text: str) -> bool:
 
 def _source_towards(family: socket.AddressFamily, somewhere: tuple[str, int]) -> str:
     with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.setblocking(False)
         probe.connect(somewhere)
         return str(probe.getsockname()[0])
     return ""

@@ -115,6 +115,7 @@ class Server:
         self._relay: RelayService | None = None
         self._stun: StunService | None = None
         self._relay_port = 0
+        self._reading = asyncio.Lock()  # one after the other, or what was read first might stay
 
     # --- what is served
 
@@ -177,8 +178,8 @@ class Server:
     async def __aenter__(self) -> Self:
         if self._relay is not None or self._stun is not None:
             raise RuntimeError("this server was entered before; make a new one")
-        context = self._first_context()
-        self._ways.open()
+        context = await asyncio.to_thread(self._first_context)
+        await asyncio.to_thread(self._ways.open)
         self._stun = StunService(self._stun_hosts, self._wanted_stun_port, self._other_port_to_bind())
         listeners: list[TcpListener] = []
         try:
@@ -224,7 +225,7 @@ class Server:
             for reason, count in sorted(self.drops.items()):
                 logger.info("server dropped reason=%r count=%d", reason, count)
 
-    def reload(self) -> None:
+    async def reload(self) -> None:
         """Read all files again. What is wrong with one is told in the log.
 
         The certificate is for connections to come: one that cannot be used leaves the old one in place.
@@ -232,15 +233,18 @@ class Server:
         """
         if self._relay is None:
             return
-        if self._files is not None:
-            self._reload_certificate(self._files, self._relay)
-        self._ways.reread()
+        async with self._reading:
+            if self._files is not None:
+                await self._reload_certificate(self._files, self._relay)
+            await asyncio.to_thread(self._ways.reread)
         self._review(self._relay)
 
     async def _watch_ways(self, relay: RelayService) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if self._ways.reread_changed():
+            async with self._reading:
+                changed = await asyncio.to_thread(self._ways.reread_changed)
+            if changed:
                 self._review(relay)
 
     def _review(self, relay: RelayService) -> None:
@@ -297,11 +301,10 @@ class Server:
             self._certificate = load(*self._files)
         return self._certificate.context()
 
-    def _reload_certificate(self, files: tuple[Path, Path], relay: RelayService) -> None:
+    async def _reload_certificate(self, files: tuple[Path, Path], relay: RelayService) -> None:
         pin = self._certificate.pin if self._certificate else None
         try:
-            certificate = load(*files)
-            context = certificate.context()
+            certificate, context = await asyncio.to_thread(_load_with_context, *files)
         except CertificateError as error:
             logger.error("relay certificate-kept advice=%r error=%r", "the old one stays", str(error))
             return
@@ -318,6 +321,11 @@ class Server:
         self._check_entered()
         assert self._stun is not None
         return self._stun
+
+
+def _load_with_context(certificate: Path, key: Path) -> tuple[ServerCertificate, ssl.SSLContext]:
+    loaded = load(certificate, key)
+    return loaded, loaded.context()
 
 
 def _has_two_addresses(hosts: Sequence[str]) -> bool:
@@ -344,6 +352,7 @@ def _outgoing_address(unspecified: str) -> str | None:
     six = ":" in unspecified
     try:
         with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.setblocking(False)
             probe.connect(("2001:db8::1" if six else "192.0.2.1", 9))
             return str(probe.getsockname()[0])
     except OSError:
