@@ -1,15 +1,26 @@
 """What tests of every folder may need: programs that others wrote."""
 
+import logging
 import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from peerway.io import interfaces
 
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
 STOPS = ("SIGINT", "SIGHUP")
+MAY_BLOCK = (
+    ("logging/__init__.py", "emit"),  # where a log goes is the application's choice; here, pytest's
+    ("peerway/io/routes.py", "_read_table"),  # the kernel's own memory, not a disk
+    ("peerway/io/interfaces.py", "_read_if_inet6"),  # the same
+)
 SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # where an ordinary user's PATH does not look
 
 
@@ -54,3 +65,26 @@ def programs_can_be_stopped() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def slowness_is_not_told() -> Iterator[None]:
+    """In its debug mode asyncio warns of callbacks that took long: here that is the machine's doing."""
+
+    def is_of_interest(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("Executing <")
+
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(is_of_interest)
+    yield
+    logger.removeFilter(is_of_interest)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_blocks_the_loop() -> Iterator[None]:
+    """Whatever peerway does that may block (files, locks, sleeping) is an error inside a running loop."""
+    with blockbuster_ctx("peerway") as watch:
+        for patched in watch.functions.values():
+            for file, function in MAY_BLOCK:
+                patched.can_block_in(file, function)
+        yield
