@@ -27,6 +27,7 @@ SCRAPES_AT_ONCE = 8  # further ones are closed at once
 SCRAPE_LIMIT_S = 5.0  # for the question and the answer
 MAX_REQUEST = 8 << 10  # bytes of a question
 READ_BYTES = 4 << 10
+BUILD = {"version": version("peerway"), "python": platform.python_version()}  # read once: it is in a file
 
 logger = logging.getLogger("peerway.server")
 
@@ -128,8 +129,7 @@ class _ServerCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric there is; docs/how-to/run-a-relay.md lists them."""
         now = self._figures()
-        build = {"version": version("peerway"), "python": platform.python_version()}
-        yield InfoMetricFamily("peerway_build", "What runs here", build)
+        yield InfoMetricFamily("peerway_build", "What runs here", BUILD)
         yield GaugeMetricFamily("peerway_uptime_seconds", "Since the server began to listen", now.uptime_s)
         yield GaugeMetricFamily("peerway_relay_clients", "Clients that are in", now.clients)
         yield GaugeMetricFamily(
