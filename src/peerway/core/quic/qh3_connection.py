@@ -7,6 +7,7 @@ may be seconds. With another version of qh3 the public face is used instead: slo
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 from qh3.quic.connection import NetworkAddress, QuicConnection
@@ -38,12 +39,10 @@ class BatchConnection(PlainConnection):
 
     def datagrams(self, now: float) -> list[bytes]:
         """What there is to send now."""
-        datagrams: list[bytes] = []
-        if self._core is not None:
-            poll = self._core.poll_transmit
-            while (transmit := poll(now)) is not None:
-                datagrams.append(transmit[0])
-        return datagrams
+        if self._core is None:
+            return []
+        # a loop of Python's own around it takes a tenth of what qh3 takes
+        return [transmit[0] for transmit in iter(partial(self._core.poll_transmit, now), None)]
 
     def receive_gro_buffer(self, buffer: bytes, segment_size: int, addr: NetworkAddress, now: float) -> None:
         """As in qh3, without cutting the buffer into packets."""

@@ -110,7 +110,7 @@ class TransportFactory(Protocol):
 def group_segments(datagrams: list[bytes]) -> list[tuple[bytes, ...]]:
     """`datagrams` in order, in groups for one system call each: equal sizes, the last perhaps shorter."""
     groups: list[tuple[bytes, ...]] = []
-    sizes = [len(datagram) for datagram in datagrams]
+    sizes = list(map(len, datagrams))
     start = 0
     while start < len(sizes):
         size = sizes[start]
