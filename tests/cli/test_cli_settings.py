@@ -102,6 +102,7 @@ def test_known_variables_are_accepted():
         ("relay = 5", "relay = 5 has the wrong type"),
         ("listen = 5", r"listen must be a table: \[listen\]"),
         ("port = ", "is not TOML"),
+        ("relay = " + "[" * 2000, "nested too deeply"),
     ],
 )
 def test_a_value_that_does_not_fit_is_told_with_the_file(config, text, message):

@@ -76,6 +76,8 @@ def test_the_host_header_carries_the_port_where_the_scheme_does_not_imply_it(tex
         ("http://relay.example?stun=0", "stun=0 is not a port (1 to 65535)"),
         ("http://relay.example?stun=999999", "stun=999999 is not a port (1 to 65535)"),
         ("http://relay.example?stun=", "stun= is not a port (1 to 65535)"),
+        ("http://relay.example?stun=%C2%B2", "stun=² is not a port (1 to 65535)"),
+        ("http://relay.example?stun=%D9%A3", "stun=٣ is not a port (1 to 65535)"),
         ("http://relay.example?stun=1&stun=1", "'stun' is given twice"),
         ("http://relay.example?key=1", "unknown parameter 'key' (known: stun, pin)"),
         (

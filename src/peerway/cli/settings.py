@@ -187,6 +187,8 @@ def load(path: Path) -> dict[str, dict[str, object]]:
         return _by_command(path, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is not TOML: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply") from None
 
 
 def _by_command(path: Path, content: Mapping[str, object]) -> dict[str, dict[str, object]]:

@@ -170,7 +170,7 @@ def _parameters(query: str) -> tuple[int, str | None]:
 
 
 def _stun_port(value: str) -> int:
-    if not value.isdigit() or len(value) > 5 or not 1 <= int(value) <= 65535:
+    if not value.isascii() or not value.isdecimal() or len(value) > 5 or not 1 <= int(value) <= 65535:
         raise _Problem(f"stun={value} is not a port (1 to 65535)")
     return int(value)
 
