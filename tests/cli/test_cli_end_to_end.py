@@ -1,5 +1,6 @@
 """The commands as users run them: separate programs, a real relay, real pipes, on loopback."""
 
+import asyncio
 import base64
 import contextlib
 import hashlib
@@ -20,7 +21,9 @@ from urllib.request import urlopen
 import pytest
 from tests.authority import Authority
 
+from peerway import Node
 from peerway.core.ticket import Ticket
+from peerway.io.udp_sockets import UdpSockets
 from peerway.server.certificate import self_signed
 
 TIMEOUT_S = 60
@@ -406,3 +409,60 @@ def test_serve_tells_its_metrics_where_it_was_told_to(start):
     assert server.end(signal.SIGTERM)[0] == 0
     without = start("--json", *LOCAL)
     assert json.loads(without.line())["metrics"] is None
+
+
+class Transfer:
+    """Bytes on their way from one node to another, and what has arrived of them."""
+
+    SIZE = 12_000_000
+
+    def __init__(self):
+        self.sent, self.received = hashlib.sha256(), hashlib.sha256()
+        self.arrived = 0
+        self.a_quarter_arrived = asyncio.Event()
+
+    async def send(self, connection):
+        _, writer = await connection.open_stream()
+        for number in range(self.SIZE // 10_000):
+            chunk = number.to_bytes(8, "big") * 1250
+            self.sent.update(chunk)
+            writer.write(chunk)
+            await writer.drain()
+        writer.close()
+
+    async def receive(self, node):
+        connection = await anext(node)
+        reader, _ = await connection.accept_stream()
+        while data := await reader.read(1 << 16):
+            self.received.update(data)
+            self.arrived += len(data)
+            if self.arrived > self.SIZE // 4:
+                self.a_quarter_arrived.set()
+
+
+def test_a_transfer_goes_on_when_another_serve_takes_over_the_port(start, monkeypatch):
+    monkeypatch.setattr(UdpSockets, "send", lambda sockets, transmit: None)  # nothing but the relay
+    arguments = ("serve", "--host", "127.0.0.1", "--stun-port", "0", "--port")
+
+    async def main():
+        first = start("-v", *arguments, "0")
+        url = await asyncio.to_thread(first.line)
+        transfer = Transfer()
+        async with Node(relays=[url]) as listener, Node(relays=[url]) as dialler:
+            await listener.wait_relay(TIMEOUT_S)
+            receiving = asyncio.create_task(transfer.receive(listener))
+            connection = await dialler.connect(listener.ticket())
+            sending = asyncio.create_task(transfer.send(connection))
+            await transfer.a_quarter_arrived.wait()
+            assert (await asyncio.to_thread(first.end, signal.SIGTERM))[0] == 0
+            assert transfer.arrived < transfer.SIZE
+            assert "aborting" not in first.stderr
+            second = start(*arguments, str(urlsplit(url).port))
+            assert (await asyncio.to_thread(second.line)).partition("?")[0] == url.partition("?")[0]
+            await asyncio.gather(sending, receiving)
+            assert connection.path.kind == "relay"
+        assert transfer.arrived == transfer.SIZE
+        assert transfer.received.digest() == transfer.sent.digest()
+        assert second.end(signal.SIGTERM)[0] == 0
+
+    asyncio.run(asyncio.wait_for(main(), TIMEOUT_S))

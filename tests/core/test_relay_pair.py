@@ -15,8 +15,15 @@ from peerway.core.relay.client import (
     RelayHealthChanged,
     RelayRestarting,
 )
-from peerway.core.relay.frames import FrameType, PeerGoneReason, build_frame, build_packets
-from peerway.core.relay.limits import RelayLimits
+from peerway.core.relay.frames import (
+    FrameType,
+    PeerGoneReason,
+    build_frame,
+    build_packets,
+    build_ping,
+    build_pong,
+)
+from peerway.core.relay.limits import HoldStream, RelayLimits, ReleaseStream
 from peerway.core.relay.server import ClientConnected, ClientDisconnected, ConnectionRefused
 
 
@@ -510,6 +517,48 @@ def test_a_draining_server_delivers_what_waits_says_when_to_come_back_and_closes
     network.server.stream_accepted("late", "192.0.2.1", network.now)
     network.settle()
     assert network.server_events[-1] == ConnectionRefused("late", "192.0.2.1", "shutting down")
+
+
+def drained(server):
+    """What a server wrote to each stream, and which it closed."""
+    written, closed = {}, []
+    while (output := server.poll_transmit()) is not None:
+        written[output.stream] = written.get(output.stream, b"") + output.data
+    while (event := server.poll_event()) is not None:
+        closed += [event.stream] if isinstance(event, CloseStream) else []
+    return written, closed
+
+
+def test_a_client_is_let_go_when_it_says_that_it_has_everything_and_what_it_sends_meanwhile_is_counted():
+    network = RelayNetwork()
+    alice, bob = network.join("alice"), network.join("bob")
+    network.server.drain(network.now)
+    written, closed = drained(network.server)
+    assert sorted(written) == ["alice", "bob"]
+    assert closed == []
+    ping = written["alice"][-8:]
+    assert written["alice"].endswith(build_ping(ping))
+    late = build_packets(FrameType.SEND_PACKET, bob.public_key, [b"late", b"later"])
+    network.server.stream_data("alice", build_pong(bytes(8)) + late, network.now)
+    assert drained(network.server) == ({}, [])
+    network.server.stream_data("alice", late + build_pong(ping) + build_ping(bytes(8)), network.now)
+    assert drained(network.server) == ({}, ["alice"])
+    assert network.server.drops == {"shutting down": 4}
+    assert network.server.client_count == 1
+    assert alice.connected
+
+
+def test_a_client_that_was_held_up_is_read_again_at_the_end():
+    network = RelayNetwork(RelayLimits(bytes_per_s=1000.0, bytes_burst=2000.0))
+    network.join("alice")
+    network.join("bob")
+    network.clients["alice"].send_packet(key_of("bob"), [bytes(5000)], network.now)
+    network.settle()
+    assert network.server_events[-1] == HoldStream("alice")
+    network.server.drain(network.now)
+    network.settle()
+    assert ReleaseStream("alice") in network.server_events
+    assert network.server.stream_count == 0
 
 
 def test_a_client_that_closes_says_why_and_is_forgotten():

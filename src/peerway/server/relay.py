@@ -25,7 +25,7 @@ from peerway.server.connection import RelayConnection
 from peerway.server.listen import BACKLOG, TcpListener
 
 READ_BUFFER_BYTES = 128 << 10
-DRAIN_LIMIT_S = 3.0  # for all streams to close, at the end
+DRAIN_LIMIT_S = 5.0  # for clients to take what is for them, at the end
 ACCEPT_PAUSE_S = 0.2  # when there are no file descriptors left
 WARN_EVERY_S = 60.0  # that there are none: strangers must not fill the log
 LEAVING = 256  # connections we closed whose client is awaited; further ones are cut off
@@ -234,6 +234,8 @@ class RelayService:
         if connection is None:
             return
         connection.finish()
+        if self._machine.is_draining:
+            return  # each has said that it has everything, or is given the time
         if connection.is_leaving and len(self._leaving) >= LEAVING:
             self._machine.drops["cut off while leaving"] += 1
             connection.abort()

@@ -31,7 +31,7 @@ MAGIC = "DERP🔑".encode()
 _HEADER = Struct(">BI")
 _RESTARTING = Struct(">II")
 _BOX_OVERHEAD = 16
-_PING_SIZE = 8
+PING_SIZE = 8
 
 _PACKET_HEADER = _HEADER.size + KEY_SIZE
 
@@ -78,8 +78,8 @@ _SIZES: dict[int, tuple[int, int]] = {
     FrameType.PEER_GONE: (KEY_SIZE, MAX_SMALL),
     FrameType.PEER_PRESENT: (KEY_SIZE, MAX_SMALL),
     FrameType.CLOSE_PEER: (KEY_SIZE, MAX_SMALL),
-    FrameType.PING: (_PING_SIZE, MAX_SMALL),
-    FrameType.PONG: (_PING_SIZE, MAX_SMALL),
+    FrameType.PING: (PING_SIZE, MAX_SMALL),
+    FrameType.PONG: (PING_SIZE, MAX_SMALL),
     FrameType.RESTARTING: (_RESTARTING.size, MAX_SMALL),
 }
 
@@ -247,7 +247,7 @@ def build_ping(payload: bytes) -> bytes:
 
 def build_pong(ping_payload: bytes) -> bytes:
     """The Pong frame that answers a Ping."""
-    return build_frame(FrameType.PONG, ping_payload[:_PING_SIZE])
+    return build_frame(FrameType.PONG, ping_payload[:PING_SIZE])
 
 
 def build_restarting(reconnect_in: float, try_for: float) -> bytes:

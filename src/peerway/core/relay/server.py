@@ -153,7 +153,11 @@ class RelayServer(Composite[str]):
         self._settle(now)
 
     def drain(self, now: float) -> None:
-        """Shut down: tell clients when to come back, close every stream once flushed, accept no more."""
+        """Shut down: accept nothing more, and let each client go once it has all that is for it.
+
+        They are told when to come back. How long to wait for one that does not say that it has
+        everything is for the caller to decide.
+        """
         self._draining = True
         for session in list(self._sessions.values()):
             session.restart(self._rng.uniform(0.0, RESTART_SPREAD_S), RESTART_TRY_FOR_S)
@@ -232,7 +236,8 @@ class RelayServer(Composite[str]):
                 self._events.append(ConnectionRefused(stream, remote_ip, ended.reason))
         if self._by_key.get(session.key) is session:
             del self._by_key[session.key]
-            self._tell_correspondents(session)
+            if not self._draining:
+                self._tell_correspondents(session)
 
     def _tell_correspondents(self, gone: ServerSession) -> None:
         for key in gone.correspondents:

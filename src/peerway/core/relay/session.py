@@ -1,6 +1,7 @@
 """One client's stream at a relay server.
 
-    HTTP -> IDENTIFYING (ServerKey sent) -> IDENTIFIED (ClientInfo opened) -> RELAYING -> CLOSED
+    HTTP -> IDENTIFYING (ServerKey sent) -> IDENTIFIED (ClientInfo opened) -> RELAYING
+         -> LEAVING (told to come back, asked whether all arrived) -> CLOSED
 
 The session speaks HTTP and DERP with its client and knows nothing of the others. What concerns
 them it tells its parent: who the client is (`Identified`, answered by `admit` or `close`), what
@@ -21,6 +22,7 @@ from peerway.core.relay.frames import (
     KEEP_ALIVE_S,
     KEY_SIZE,
     NONCE_SIZE,
+    PING_SIZE,
     Frame,
     FrameDecoder,
     FrameType,
@@ -28,6 +30,7 @@ from peerway.core.relay.frames import (
     PeerGoneReason,
     build_frame,
     build_peer_gone,
+    build_ping,
     build_pong,
     build_restarting,
     build_server_key,
@@ -43,6 +46,8 @@ PEER_GONE_INTERVAL_S = 1.0  # between two PeerGone(NOT_HERE) to one client about
 PEER_GONE_DESTINATIONS = 256  # told about within that interval; about further ones nothing is said
 PONGS_PER_READ = 4  # further pings in the same read go unanswered
 CORRESPONDENTS = 1024  # remembered per client; the one met first is forgotten first
+
+SHUTTING_DOWN = "the relay is shutting down"
 
 _MESH_ONLY = (FrameType.WATCH_CONNS, FrameType.CLOSE_PEER, FrameType.FORWARD_PACKET)
 _WITHOUT_ANSWER = (FrameType.KEEP_ALIVE, FrameType.NOTE_PREFERRED, FrameType.PONG)
@@ -79,6 +84,7 @@ class Stage(Enum):
     IDENTIFYING = "identifying"
     IDENTIFIED = "identified"
     RELAYING = "relaying"
+    LEAVING = "leaving"
     CLOSED = "closed"
 
 
@@ -107,6 +113,7 @@ class ServerSession(Leaf):
         self._paused = False
         self._told_gone: dict[bytes, float] = {}
         self._pongs = 0
+        self._last_ping = b""
         self._timers.set("handshake", now + limits.handshake_s, "relay: handshake takes too long")
 
     @property
@@ -128,7 +135,7 @@ class ServerSession(Leaf):
                 self._drop("not DERP")
                 self.close(f"not DERP: {error}")
         until = self._allowance.spend(size, self._packets_read, now)
-        if until > now and self.stage is not Stage.CLOSED:
+        if until > now and self.stage not in (Stage.LEAVING, Stage.CLOSED):
             self._hold(until)
 
     def stream_closed(self, error: str) -> None:
@@ -190,10 +197,21 @@ class ServerSession(Leaf):
         self.correspondents[key] = None
 
     def restart(self, reconnect_in: float, try_for: float) -> None:
-        """Tell the client when to come back, after all that waits for it, and close."""
-        if self.stage is Stage.RELAYING:
-            self._write(self._outbox.take() + build_restarting(reconnect_in, try_for))
-        self._end("the relay is shutting down", refused=False, close=True)
+        """Tell the client when to come back, after all that waits for it, and close once it has it all.
+
+        A ping says when: its answer comes after everything that was written. A closed TLS stream says
+        nothing of the kind, and what the system still has to send may be lost with it.
+        """
+        if self.stage is not Stage.RELAYING:
+            self._end(SHUTTING_DOWN, refused=False, close=True)
+            return
+        self.stage = Stage.LEAVING
+        self._last_ping = self._rng.randbytes(PING_SIZE)
+        waiting = self._outbox.take()
+        self._write(waiting + build_restarting(reconnect_in, try_for) + build_ping(self._last_ping))
+        if "held" in self._timers:
+            self._timers.cancel("held")
+            self._events.append(ReleaseStream(self.stream))
 
     def close(self, reason: str) -> None:
         """Close the stream once what was written to it is flushed."""
@@ -230,13 +248,21 @@ class ServerSession(Leaf):
         for frame in frames:
             if isinstance(frame, PacketRun) and self._forwards(frame):
                 sent.setdefault(frame.key, []).append(frame)
-            else:
+            elif self.stage is not Stage.CLOSED:
                 self._other_frame(frame[0], frame[1])
+        if self.stage in (Stage.LEAVING, Stage.CLOSED):
+            self._came_too_late(sent)
+            return
         for destination, runs in sent.items():
             forwarded = b"".join([run.forwarded(self.key) for run in runs])
             count = sum(run.size for run in runs)
             self._packets_read += count - len(runs)
             self._events.append(PacketsSent(destination, forwarded, count))
+
+    def _came_too_late(self, sent: dict[bytes, list[PacketRun]]) -> None:
+        late = sum(run.size for runs in sent.values() for run in runs)
+        if late:
+            self.drops["shutting down"] += late
 
     def _forwards(self, run: PacketRun) -> bool:
         return run.kind == FrameType.SEND_PACKET and self.stage is not Stage.IDENTIFYING
@@ -250,6 +276,8 @@ class ServerSession(Leaf):
             self._events.append(Identified(self.key))
         elif kind == FrameType.PING:
             self._pong(payload)
+        elif kind == FrameType.PONG and self.stage is Stage.LEAVING and payload == self._last_ping:
+            self._end(SHUTTING_DOWN, refused=False, close=True)
         elif kind in _MESH_ONLY:
             raise WireError(f"a frame of type {kind:#04x}, which only a mesh of servers may send")
         elif kind not in _WITHOUT_ANSWER:
