@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peerway.core.budget import BOXES_PER_SOURCE_BURST, network_of
-from peerway.core.identity import SecretKey, seal
+from peerway.core.identity import SecretKey, seal, unseal
 from peerway.core.machine import InterfaceAddress, RelayAddress, UdpAddress, WireError
 from peerway.core.path.candidate import (
     Candidate,
@@ -138,6 +138,16 @@ def test_each_field_is_checked(changes, complaint):
     with pytest.raises(WireError, match=complaint):
         parse(sealed(**changes), B, SHARED)
     parse(sealed(), B, SHARED)
+
+
+@pytest.mark.parametrize("text", [b"peerway signal 1", b"192.0.2.1"])
+def test_text_that_is_not_utf_8_is_a_wire_error(text):
+    data = sealed(candidates=[(1, "192.0.2.1", 1)])
+    plaintext = unseal(data[57:], bytes(24), SHARED)
+    assert text in plaintext
+    spoiled = plaintext.replace(text, text[:-1] + b"\xff")
+    with pytest.raises(WireError, match="not what a signal holds"):
+        parse(data[:57] + seal(spoiled, bytes(24), SHARED), B, SHARED)
 
 
 @given(

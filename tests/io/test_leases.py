@@ -146,6 +146,7 @@ def test_a_lease_that_is_over_is_forgotten_and_a_renewed_one_is_not(home, monkey
         json.dumps({"written": 1, "leases": [{"a": 1}]}),
         "\xff",
         '{"written": 1, "x": ' + "[" * 3000,
+        '{"written": 1, "leases": [{"gateway": "\xff"}]}',
     ],
 )
 def test_a_file_of_no_use_is_ignored_and_removed(home, text):

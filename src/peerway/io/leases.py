@@ -137,7 +137,7 @@ def _read(file: BinaryIO) -> tuple[Lease, ...]:
     """The leases in a file that may still exist at their gateways."""
     try:
         kept = msgspec.json.decode(file.read(MAX_FILE_BYTES), type=_Kept)
-    except (OSError, msgspec.MsgspecError, RecursionError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return ()
     age = time.time() - kept.written
     return tuple(lease for lease in kept.leases if age < (lease.lifetime_s or ENDLESS_KEPT_S))

@@ -131,7 +131,7 @@ def parse(data: bytes, key: SecretKey, shared: bytes) -> Signal:
     plaintext = unseal(data[_PREFIX_SIZE:], data[1 + KEY_SIZE : _PREFIX_SIZE], shared)
     try:
         wire = _decoder.decode(plaintext)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise WireError("signal: not what a signal holds", str(error)) from None
     if wire.label != LABEL:
         raise WireError("signal: another protocol")
