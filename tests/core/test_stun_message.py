@@ -267,6 +267,7 @@ def test_sixty_four_attributes_are_read_and_one_more_is_refused():
         request(ErrorCode(420, "a" * 764)),
         request(Username("a" * 509)),
         request(MappedAddress(UdpAddress("not an address", 1))),
+        request(*[Software("")] * 65),
     ],
 )
 def test_what_does_not_fit_is_not_built(message):
@@ -292,6 +293,13 @@ def test_all_three_proofs_in_one_message_are_right():
     assert fingerprint_is_right(EVERY_PROOF)
     kinds = [type(attribute) for attribute in parse(EVERY_PROOF).attributes]
     assert kinds == [Software, MessageIntegrity, MessageIntegritySha256, Fingerprint]
+
+
+@pytest.mark.parametrize("add", [add_fingerprint, lambda data: add_integrity(data, KEY)])
+def test_a_message_as_full_as_can_be_takes_no_proof_that_would_make_it_unreadable(add):
+    assert parse(add(wire("80220000" * 63)))
+    with pytest.raises(ValueError, match="64 attributes takes no further"):
+        add(wire("80220000" * 64))
 
 
 def test_what_is_missing_is_not_right():

@@ -13,11 +13,13 @@ import zlib
 from peerway.core.stun.framing import (
     FINGERPRINT,
     HEADER_SIZE,
+    MAX_ATTRIBUTES,
     MAY_FOLLOW,
     MESSAGE_INTEGRITY,
     MESSAGE_INTEGRITY_SHA256,
     check_header,
     frame_attribute,
+    walk,
     walk_significant,
 )
 
@@ -99,6 +101,8 @@ def _fingerprint(data: bytes, end: int) -> bytes:
 
 def _append(data: bytes, kind: int, value: bytes) -> bytes:
     check_header(data)
+    if sum(1 for _ in walk(data)) >= MAX_ATTRIBUTES:
+        raise ValueError(f"a message with {MAX_ATTRIBUTES} attributes takes no further one")
     for _, earlier, _ in walk_significant(data):
         if kind not in MAY_FOLLOW.get(earlier, (kind,)):
             raise ValueError(f"attribute {kind:#06x} cannot follow {earlier:#06x}")

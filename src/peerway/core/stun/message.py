@@ -18,6 +18,7 @@ from peerway.core.stun.framing import (
     CLASSIC_TRANSACTION_ID_SIZE,
     COOKIE,
     FINGERPRINT,
+    MAX_ATTRIBUTES,
     TRANSACTION_ID_SIZE,
     check_header,
     frame_attribute,
@@ -95,6 +96,8 @@ def build(message: Message) -> bytes:
     place = message.transaction_id if message.is_classic else COOKIE + message.transaction_id
     if len(place) != len(COOKIE) + TRANSACTION_ID_SIZE:
         raise ValueError("a transaction id has 12 bytes")
+    if len(message.attributes) > MAX_ATTRIBUTES:
+        raise ValueError(f"a message has at most {MAX_ATTRIBUTES} attributes")
     body = b"".join(frame_attribute(a.type, a.build(place)) for a in message.attributes)
     return _type_bits(message.message_class, message.method) + len(body).to_bytes(2, "big") + place + body
 
