@@ -8,7 +8,7 @@ from tests.sim.toy_machines import meet
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.sim.behaviour import Hairpin, NatBehaviour
 from peerway.sim.link import Bursts, LinkQuality
-from peerway.sim.outlook import is_calm, outlook, relayed
+from peerway.sim.outlook import comes_back_the_same, is_calm, outlook, relayed
 from peerway.sim.plan import CARRIER_NETWORK, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
 
 EASY = NatBehaviour()
@@ -154,3 +154,21 @@ LOSSY = LinkQuality(loss=0.01)
 )
 def test_calm_is_where_nothing_is_left_to_chance(plan, calm):
     assert is_calm(plan) is calm
+
+
+@pytest.mark.parametrize(
+    ("plan", "router", "same"),
+    [
+        (homes(EASY, HARD), "l", True),
+        (homes(EASY, HARD), "r", False),
+        (homes(CONE, FIREWALL), "l", True),
+        (homes(CONE, FIREWALL), "r", True),
+        (homes(None, EASY), "l", True),
+        (homes(replace(EASY, ports=PortAllocation.RANDOM), EASY), "l", False),
+        (homes(replace(EASY, input_open=True), EASY), "l", False),
+        (carried(EASY), "l", True),
+        (carried(EASY), "carrier", False),
+    ],
+)
+def test_a_router_is_what_it_was_where_nothing_it_forgets_decided_a_port(plan, router, same):
+    assert comes_back_the_same(plan, router) is same

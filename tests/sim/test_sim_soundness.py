@@ -12,6 +12,7 @@ from peerway.sim import (
     InternetPlan,
     NatBehaviour,
     Partition,
+    Reboot,
     RelayPlan,
     Roam,
     RouterPlan,
@@ -85,6 +86,7 @@ def test_a_plan_that_cannot_be_built_is_refused(plan, problem):
         (Partition("m", 1.0), "Partition(name='m', seconds=1.0): there is no m"),
         (Roam("left", "right"), "Roam(side='left', router='right'): there is no right"),
         (Transfer("left", 0), "Transfer(by='left', size=0): nothing takes so little"),
+        (Reboot("l", under=-1), "Reboot(router='l', renumber=False, under=-1): nothing takes so little"),
     ],
 )
 def test_an_action_on_what_is_not_there_is_refused(action, problem):

@@ -238,6 +238,15 @@ _ALL = (
         Scenario(1, TWO_HOMES, (Dial("left"), Reboot("left-home", renumber=True), Transfer("right", 50_000))),
     ),
     NamedScenario(
+        "reboot-under-load",
+        "Home routers restart while much is sent, which costs nobody the direct path.",
+        Scenario(
+            1,
+            TWO_HOMES,
+            (Dial("left"), Reboot("right-home", under=80_000), Reboot("left-home", under=80_000)),
+        ),
+    ),
+    NamedScenario(
         "long-partition",
         "A line is cut for so long that the connection ends, and begins anew.",
         Scenario(1, TWO_HOMES, (Dial("left"), Partition("right-home", 130.0), Transfer("left", 50_000))),

@@ -101,6 +101,25 @@ def is_calm(plan: InternetPlan) -> bool:
     return all(box.lifetime_s is None for box in boxes)
 
 
+def comes_back_the_same(plan: InternetPlan, router: str) -> bool:
+    """Whether a direct path through `router` is what it was once that has forgotten all of it.
+
+    It gives ports as Linux does, the inside's own, to a single host, and does not mind who speaks first.
+    """
+    box = plan.router(router).nat4
+    within = {
+        host.name
+        for host in plan.hosts
+        for interface in host.interfaces
+        if any(above.name == router for above in plan.way_up(interface.router))
+    }
+    ordinary = NatBehaviour()
+    return len(within) == 1 and (
+        box is None
+        or replace(box, filtering=ordinary.filtering, translates=True, idle_s=ordinary.idle_s) == ordinary
+    )
+
+
 def _reaches(plan: InternetPlan, host: str, families: tuple[int, ...]) -> bool:
     # a byte stream leaves by the first interface of a family, whether that leads anywhere or not
     for family in families:

@@ -18,7 +18,7 @@ from peerway.sim.conversation import Conversation
 from peerway.sim.internet import Internet
 from peerway.sim.manners import MANNERS
 from peerway.sim.monitor import Monitor
-from peerway.sim.outlook import Outlook, is_calm, outlook, relayed
+from peerway.sim.outlook import Outlook, comes_back_the_same, is_calm, outlook, relayed
 from peerway.sim.plan import CORE
 from peerway.sim.scenario import (
     SIDES,
@@ -56,6 +56,7 @@ CLOSED_WITHIN_S = 10.0
 FORGOTTEN_AFTER_S = 25.0  # after the end nothing is left; a dial that gave way may be answered for 20 s
 IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
 NOTE_SIZE = 2_000
+ALL_SAID_S = 0.1  # by then what arrived last has been acknowledged
 BY_LUCK = "direct by luck"
 ATTACKS_PER_S = 10.0
 GUESTS_STAY_S = 20.0  # and vanish without a word
@@ -238,9 +239,11 @@ class Run:
                 self._unplug(side, seconds)
             case Roam(side, router):
                 self._roam(side, router)
-            case Reboot(router, renumber):
+            case Reboot(router, renumber, 0):
                 self.internet.reboot(router, renumber)
                 self._settle()
+            case Reboot():
+                self._reboot_under(action)
             case Block(router, seconds):
                 self._block(router, seconds)
             case Partition(name, seconds):
@@ -340,6 +343,24 @@ class Run:
         first = replace(host.interfaces[0], router=router)
         self.internet.move(side, replace(host, interfaces=(first, *host.interfaces[1:])))
         self._settle()
+
+    def _reboot_under(self, reboot: Reboot) -> None:
+        """Whoever only takes has then said all there is to say, and opens no router again by himself."""
+        for side in SIDES:
+            self._send_if_up(side, reboot.under)
+            self.world.run_for(ALL_SAID_S)
+            is_same = not reboot.renumber and comes_back_the_same(self.internet.plan, reboot.router)
+            is_ready, began = is_same and self._is_calm and self._are_direct, self.world.now
+            self.internet.reboot(reboot.router, reboot.renumber)
+            self._send_if_up(side, reboot.under)
+            for end in SIDES:
+                if is_ready and self.talk.is_relayed_since(end, began):
+                    self._fail(f"{end} lost a direct path by the restart of {reboot.router}")
+            self._settle()
+
+    def _send_if_up(self, side: Side, size: int) -> None:
+        if self._is_wanted and self.talk.is_up:
+            self._exchange({side: size}, DATA_WITHIN_S)
 
     def _block(self, router: str, seconds: float) -> None:
         is_calm = self._is_calm

@@ -81,10 +81,14 @@ class Roam:
 
 @dataclass(frozen=True, slots=True)
 class Reboot:
-    """A router forgets its mappings; with `renumber` it comes back with another public address."""
+    """A router forgets its mappings; with `renumber` it comes back with another public address.
+
+    With `under` it does so twice: between so many bytes of left's and as many more, then of right's.
+    """
 
     router: str
     renumber: bool = False
+    under: int = 0
 
 
 @dataclass(frozen=True, slots=True)

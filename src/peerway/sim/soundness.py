@@ -12,6 +12,7 @@ from peerway.sim.strategies import HARMLESS
 
 MOST_ROUTERS = 250  # each has a network of its own in 5.0.0.0/8
 MOST_RELAYS = 20
+_TOO_LITTLE = {"size": 0, "seconds": 0, "under": -1}
 
 
 class UnsoundError(ValueError):
@@ -114,5 +115,5 @@ def _of_action(action: Action, plan: InternetPlan) -> Iterator[str]:
         value = getattr(action, field.name)
         if field.name in known and value not in known[field.name]:
             yield f"{action}: there is no {value}"
-        elif field.name in ("size", "seconds") and value <= 0:
+        elif field.name in _TOO_LITTLE and value <= _TOO_LITTLE[field.name]:
             yield f"{action}: nothing takes so little"
