@@ -4,6 +4,8 @@ import asyncio
 import errno
 import logging
 import socket
+import ssl
+from contextlib import suppress
 
 import pytest
 from tests.server.relay_peer import RelayPeer, run, until
@@ -252,3 +254,73 @@ def test_a_bug_met_while_accepting_does_not_end_accepting(monkeypatch, caplog):
 
     run(scenario())
     assert "ZeroDivisionError" in caplog.text
+
+
+class TlsByHand:
+    """A client of the relay that says goodbye to TLS and neither reads nor closes any more."""
+
+    def __init__(self, url, seed):
+        self.peer = RelayPeer(url, seed)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        self.tls = context.wrap_bio(self.incoming, self.outgoing)
+        self.sock = socket.create_connection(("127.0.0.1", self.peer.url.port))
+        self.sock.setblocking(False)
+        self.peer.transport = self
+
+    async def connect(self):
+        await self._until_done(self.tls.do_handshake)
+        self.peer.client.stream_opened(0.0)
+        while not self.peer.client.connected:
+            self.peer.drain()
+            self.peer.client.stream_data(await self._until_done(lambda: self.tls.read(4096)), 0.0)
+
+    async def say_goodbye(self):
+        with suppress(ssl.SSLWantReadError):
+            self.tls.unwrap()
+        await self._flush()
+
+    def write(self, data):
+        self.tls.write(data)
+
+    async def _flush(self):
+        await asyncio.get_running_loop().sock_sendall(self.sock, self.outgoing.read())
+
+    async def _until_done(self, step):
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                await self._flush()
+                self.incoming.write(await asyncio.get_running_loop().sock_recv(self.sock, 4096))
+                continue
+            await self._flush()
+            return result
+
+
+@loops
+def test_a_client_that_says_goodbye_and_stays_is_gone_and_fills_no_log(loop, caplog):
+    """Whoever ends its direction is gone: its key is free at once, and nothing more is written to it."""
+
+    async def scenario():
+        async with local_server(tls="self-signed") as server:
+            leaver = TlsByHand(server.url, "leaver")
+            await leaver.connect()
+            alice = await RelayPeer.connect(server.url, "alice")
+            while not server.drops["relay: queue full"]:
+                alice.send(leaver.peer, *[bytes(60_000)] * 4)
+                await asyncio.sleep(0)
+            await leaver.say_goodbye()
+            await until(lambda: server.client_count == 1, "gone")
+            for _ in range(20):
+                alice.send(leaver.peer, b"are you there?")
+                await asyncio.sleep(0)
+            await until(lambda: server.drops["relay: destination not here"] >= 20, "not here")
+            await until(lambda: len(server._relay._connections) == 1, "freed")
+            leaver.sock.close()
+            await alice.close()
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        run(scenario(), loop)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

@@ -1,6 +1,6 @@
 """One accepted TCP connection of the relay.
 
-    OPENING (TLS handshake) -> OPEN -> LINGERING (we closed) -> GONE (`lost` is told, always and once)
+    OPENING (TLS handshake) -> OPEN -> LINGERING (either side closed) -> GONE (`lost` is told, always and once)
 
 Closing with unread bytes in the socket would make the kernel send a reset, which can destroy what we
 wrote last (why we close, when to come back) before the client reads it. So we close our direction,
@@ -35,6 +35,7 @@ class ConnectionOwner(Protocol):
     def received(self, stream: str, size: int) -> None: ...
     def paused(self, stream: str) -> None: ...
     def resumed(self, stream: str) -> None: ...
+    def ended(self, stream: str) -> None: ...
     def lost(self, stream: str, error: str) -> None: ...
 
 
@@ -135,7 +136,13 @@ class RelayConnection(asyncio.BufferedProtocol):
             self._owner.received(self.stream, nbytes)
 
     def eof_received(self) -> None:
-        """Half-closed streams are not for us: None lets the transport close itself."""
+        """Half-closed streams are not for us. None lets the transport close itself, which may take long
+        when the client does not read: so it is told at once, and cut off when it is still there later.
+        """
+        if not self._finished and self._transport is not None:
+            self._finished = True
+            self._linger = self._loop.call_later(LINGER_S, self._transport.abort)
+            self._owner.ended(self.stream)
 
     def pause_writing(self) -> None:
         if not self._finished:

@@ -175,6 +175,12 @@ class RelayService:
         self._machine.stream_resumed(stream, clock.now())
         self._schedule_flush()
 
+    def ended(self, stream: str) -> None:
+        """The client of `stream` has said its last word."""
+        self._machine.stream_closed(stream, "", clock.now())
+        self._see_off(stream)
+        self._schedule_flush()
+
     def lost(self, stream: str, error: str) -> None:
         """The connection of `stream` is over and freed."""
         if self._connections.pop(stream, None) is None:
