@@ -226,6 +226,30 @@ def test_closing_on_a_peer_that_does_not_read_ends_after_the_linger(run, monkeyp
     run(main())
 
 
+def test_a_server_that_says_goodbye_and_reads_no_more_is_told_of_at_once(run):
+    async def main():
+        async def leave_half(reader, writer):
+            reader._transport.pause_reading()
+            await full.wait()
+            writer.write_eof()
+            await done.wait()
+
+        full, done = asyncio.Event(), asyncio.Event()
+        async with serving(leave_half) as port:
+            sink = Sink()
+            stream = ClientStream("s", StreamTarget("127.0.0.1", port), sink)
+            await sink.opened()
+            while ("paused", "s") not in sink.told:
+                stream.write([bytes(1 << 20)])
+            full.set()
+            assert await sink.closed() == f"127.0.0.1:{port} closed the connection"
+            assert not stream.write([b"late"])
+            await stream.wait_gone()
+            done.set()
+
+    run(main())
+
+
 def test_a_refused_port_is_told(run):
     async def main():
         port = await closed_port()

@@ -193,7 +193,8 @@ class ClientStream(asyncio.BufferedProtocol):
             self._sink.stream_data(self.name, bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> None:
-        """Half-closed streams are not for us: None lets the transport close itself."""
+        """Half-closed streams are not for us, and one that is not read would take long to close itself."""
+        self._fail(f"{self._target} closed the connection")
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._linger is not None:
