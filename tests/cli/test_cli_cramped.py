@@ -1,6 +1,6 @@
 """Commands where descriptors, the disk or the name server are at their end. Each docstring is a promise."""
 
-import asyncio
+import contextlib
 import json
 import os
 import re
@@ -60,18 +60,25 @@ def test_a_name_server_that_never_answers_is_named_and_other_relays_serve(crampe
     assert was_asked
 
 
-async def refused(connections):
-    """How many of the connections the other side has closed."""
-    ended = 0
-    for connection in connections:
-        try:
-            ended += connection.recv(1) == b""
-        except BlockingIOError:
-            pass
-        except ConnectionError:
-            ended += 1
-    await asyncio.sleep(0)
-    return ended
+def is_refused(connection):
+    """Whether the other side has closed the connection."""
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+async def let_in(url, seed):
+    """A client that tries until there is room."""
+    while True:
+        peer = RelayPeer(url, seed)
+        with contextlib.suppress(OSError):
+            await peer.open()
+            await until(lambda peer=peer: peer.client.connected or peer.gone, "an answer")
+            if peer.client.connected:
+                return peer
 
 
 @linux
@@ -94,21 +101,14 @@ def test_four_hundred_clients_of_a_relay_with_256_descriptors(tmp_path):
         crowd = [socket.create_connection(("127.0.0.1", alice.url.port)) for _ in range(400)]
         for connection in crowd:
             connection.setblocking(False)
-        turned_away = 0
-        while turned_away < 150:
-            turned_away = await refused(crowd)
+        await until(lambda: sum(map(is_refused, crowd)) >= 150, "150 turned away")
         alice.send(bob, b"still here")
         await until(lambda: bob.packets() == [b"still here"], "bob's packet")
         assert not alice.gone
         assert not bob.gone
         for connection in crowd:
             connection.close()
-        carol = None
-        while carol is None:
-            try:
-                carol = await RelayPeer.connect(url, "carol")
-            except OSError:
-                await asyncio.sleep(0)
+        carol = await let_in(url, "carol")
         alice.send(carol, b"welcome")
         await until(lambda: carol.packets() == [b"welcome"], "carol's packet")
         for peer in (alice, bob, carol):
