@@ -479,6 +479,37 @@ def test_the_relay_dies_and_a_direct_connection_lives_on(server):
     run(main())
 
 
+def test_a_writer_that_drains_holds_a_mebibyte_while_nobody_reads_and_the_stream_beside_it_flows(server):
+    chunk, size = bytes(65_536), 8 * 1_048_576
+
+    async def main():
+        async with server() as relay, Node(relays=[relay.url]) as there, Node() as node:
+            await there.wait_relay(5)
+            async with node.connect(there.ticket()) as connection:
+                _, stalled = await connection.open_stream()
+                _, flowing = await connection.open_stream()
+                written = {stalled: 0, flowing: 0}
+
+                async def write_on(writer):
+                    for _ in range(size // len(chunk)):
+                        writer.write(chunk)
+                        written[writer] += len(chunk)
+                        await writer.drain()
+                    writer.close()
+
+                writing = [asyncio.create_task(write_on(writer)) for writer in written]
+                theirs = await anext(aiter(there))
+                stalled_reader, _ = await theirs.accept_stream()
+                flowing_reader, _ = await theirs.accept_stream()
+                assert await flowing_reader.read() == bytes(size)
+                most = 262_144 + 1_048_576 + 65_536  # the peer's credit, the queue, and what was written last
+                assert written[stalled] <= most
+                assert await stalled_reader.read() == bytes(size)
+                await asyncio.gather(*writing)
+
+    run(main())
+
+
 def test_streams_that_are_over_are_forgotten_whether_somebody_took_them_or_not(server):
     async def scenario():
         async with server() as relay, Node(relays=[relay.url]) as idle, Node() as dialler:
