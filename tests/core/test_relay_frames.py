@@ -76,7 +76,7 @@ def single(frames):
     """Frames one by one, as (type, payload), whether they came in runs or not."""
     for frame in frames:
         if isinstance(frame, PacketRun):
-            yield from ((frame.kind, frame.key + packet) for packet in frame.packets())
+            yield from ((frame.kind, frame.key + packet) for packet in frame.packets)
         else:
             yield frame
 
@@ -85,7 +85,7 @@ def test_frames_come_out_of_one_read_in_order():
     stream = build_frame(FrameType.KEEP_ALIVE) + build_packets(FrameType.RECV_PACKET, KEY, [b"one", b"two"])
     keep_alive, run = FrameDecoder().feed(stream + build_frame(FrameType.NOTE_PREFERRED, b"\x01"))[:2]
     assert keep_alive == (6, b"")
-    assert (run.kind, run.key, run.size, run.packets()) == (5, KEY, 2, [b"one", b"two"])
+    assert (run.kind, run.key, len(run.packets), run.packets) == (5, KEY, 2, [b"one", b"two"])
 
 
 def test_a_run_ends_where_the_key_the_size_or_the_type_changes():
@@ -98,7 +98,7 @@ def test_a_run_ends_where_the_key_the_size_or_the_type_changes():
         ]
     )
     runs = FrameDecoder().feed(stream)
-    assert [(run.kind, run.key, run.packets()) for run in runs] == [
+    assert [(run.kind, run.key, run.packets) for run in runs] == [
         (4, KEY, [b"a", b"b"]),
         (4, KEY, [b"cc"]),
         (4, OTHER_KEY, [b"dd"]),
@@ -110,14 +110,40 @@ def test_a_run_ends_where_the_key_the_size_or_the_type_changes():
 def test_a_frame_inside_a_packet_stays_inside():
     inner = build_packets(FrameType.SEND_PACKET, KEY, [b"x"])
     (run,) = FrameDecoder().feed(build_packets(FrameType.SEND_PACKET, KEY, [inner, inner]))
-    assert run.packets() == [inner, inner]
+    assert run.packets == [inner, inner]
 
 
 def test_a_run_whose_last_frame_is_cut_waits_for_the_rest_of_it_only():
     wire = build_packets(FrameType.SEND_PACKET, KEY, [b"abc", b"def", b"ghi"])
     decoder = FrameDecoder()
-    assert [run.packets() for run in decoder.feed(wire[:-1])] == [[b"abc", b"def"]]
-    assert [run.packets() for run in decoder.feed(wire[-1:])] == [[b"ghi"]]
+    assert [run.packets for run in decoder.feed(wire[:-1])] == [[b"abc", b"def"]]
+    assert [run.packets for run in decoder.feed(wire[-1:])] == [[b"ghi"]]
+
+
+def test_a_run_goes_on_where_the_last_read_cut_it():
+    wire = build_packets(FrameType.SEND_PACKET, KEY, [b"abc", b"def", b"ghi"])
+    decoder = FrameDecoder()
+    assert decoder.feed(wire[:7]) == []
+    assert [run.packets for run in decoder.feed(wire[7:])] == [[b"abc", b"def", b"ghi"]]
+
+
+def test_a_frame_comes_out_whole_from_three_reads():
+    wire = build_packets(FrameType.SEND_PACKET, KEY, [b"abc"])
+    decoder = FrameDecoder()
+    assert [decoder.feed(wire[start:end]) for start, end in [(0, 10), (10, 20)]] == [[], []]
+    assert decoder.feed(wire[20:]) == [PacketRun(4, KEY, [b"abc"])]
+
+
+def test_what_comes_out_stays_when_the_buffer_is_used_again():
+    buffer = bytearray(
+        build_frame(FrameType.HEALTH, b"ill") + build_packets(FrameType.SEND_PACKET, KEY, [b"x"] * 2)
+    )
+    decoder = FrameDecoder()
+    frames = decoder.feed(memoryview(buffer)[:-1])
+    last = bytes(buffer[-1:])
+    buffer[:] = bytes(len(buffer))
+    assert frames == [(0x14, b"ill"), PacketRun(4, KEY, [b"x"])]
+    assert decoder.feed(last) == [PacketRun(4, KEY, [b"x"])]
 
 
 def test_packets_are_forwarded_under_the_name_of_their_sender():

@@ -103,7 +103,7 @@ def test_packets_right_behind_the_introduction_are_forwarded():
     knock = Knock()
     written, _ = knock.say(knock.info() + build_packets(FrameType.SEND_PACKET, CLIENT_KEY, [b"to myself"]))
     (_, run) = FrameDecoder().feed(written)
-    assert (run.kind, run.key, run.packets()) == (FrameType.RECV_PACKET, CLIENT_KEY, [b"to myself"])
+    assert (run.kind, run.key, run.packets) == (FrameType.RECV_PACKET, CLIENT_KEY, [b"to myself"])
 
 
 def test_packets_right_behind_a_refused_introduction_are_not():

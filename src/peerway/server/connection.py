@@ -54,7 +54,11 @@ class RelayConnection(asyncio.BufferedProtocol):
 
     def write(self, chunks: Sequence[bytes]) -> None:
         """Send the chunks, in order."""
-        if self._transport is not None and not self._finished:
+        if self._transport is None or self._finished:
+            return
+        if self._owner.tls is not None and len(chunks) > 1:
+            self._transport.write(b"".join(chunks))  # each write is a TLS record at least
+        else:
             self._transport.writelines(chunks)
 
     @property

@@ -157,7 +157,7 @@ class RelayService:
 
     def received(self, stream: str, size: int) -> None:
         """The first `size` bytes of the read buffer came from `stream`."""
-        self._machine.stream_data(stream, bytes(self.read_buffer[:size]), clock.now())
+        self._machine.stream_data(stream, self.read_buffer[:size], clock.now())
         self.bytes_received += size
         self._gathered += size
         if self._gathered >= GATHERED_BYTES:

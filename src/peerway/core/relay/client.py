@@ -288,7 +288,7 @@ class RelayClient(Leaf):
                 if frame.key != source:
                     self._received(source, packets)
                     source, packets = frame.key, []
-                packets += frame.packets()
+                packets += frame.packets
             else:
                 self._received(source, packets)
                 packets = []

@@ -117,8 +117,8 @@ class RelayServer(Composite[str]):
         self._adopt(stream, session)
         self._settle(now)
 
-    def stream_data(self, stream: str, data: bytes, now: float) -> None:
-        """Bytes from a client."""
+    def stream_data(self, stream: str, data: bytes | memoryview, now: float) -> None:
+        """Bytes from a client; they may be overwritten afterwards."""
         session = self._session(stream)
         if session is not None:
             session.stream_data(data, now)

@@ -123,11 +123,11 @@ class ServerSession(Leaf):
 
     # --- from the stream
 
-    def stream_data(self, data: bytes, now: float) -> None:
-        """Bytes from the client."""
+    def stream_data(self, data: bytes | memoryview, now: float) -> None:
+        """Bytes from the client; none of them are kept where they lie."""
         size, self._packets_read = len(data), 0
         if self.stage is Stage.HTTP:
-            data = self._speak_http(data)
+            data = self._speak_http(bytes(data))
         if data and self.stage not in (Stage.HTTP, Stage.CLOSED):
             try:
                 self._frames(self._decoder.feed(data))
@@ -254,8 +254,9 @@ class ServerSession(Leaf):
             self._came_too_late(sent)
             return
         for destination, runs in sent.items():
-            forwarded = b"".join([run.forwarded(self.key) for run in runs])
-            count = sum(run.size for run in runs)
+            carried = [run.forwarded(self.key) for run in runs]
+            forwarded = carried[0] if len(carried) == 1 else b"".join(carried)
+            count = sum([len(run.packets) for run in runs])
             self._packets_read += count - len(runs)
             self._events.append(PacketsSent(destination, forwarded, count))
 
