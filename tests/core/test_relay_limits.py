@@ -131,3 +131,37 @@ def test_how_much_waits_for_a_slow_reader_and_how_long_can_be_chosen():
     assert network.server.drops["queue full"] == 2
     network.advance(1.0)
     assert network.closed_by_server == ["slow"]
+
+
+def test_when_too_many_do_not_read_those_of_longest_standing_are_closed_sooner():
+    network = RelayNetwork(RelayLimits(unread_clients=2, unread_crowded_s=1.0))
+    for name in ("first", "second", "third", "fourth", "fifth"):
+        network.join(name)
+    network.pause("first")
+    network.pause("second")
+    network.advance(0.5)
+    network.pause("third")
+    assert network.closed_by_server == []
+    network.resume("second")
+    network.advance(0.6)
+    network.pause("fourth")
+    network.settle()
+    assert network.closed_by_server == ["first"]
+    assert network.server_events[-1].reason == "took no bytes, as too many do not"
+    network.pause("fifth")
+    network.settle()
+    assert network.closed_by_server == ["first"]
+    assert network.server.drops["client does not read"] == 1
+    network.leave("third")
+    network.resume("fourth")
+    network.resume("fifth")
+    assert network.server._paused == {}
+
+
+def test_who_reads_slowly_is_left_alone_while_few_do():
+    network = RelayNetwork(RelayLimits(unread_clients=2))
+    for name in ("first", "second"):
+        network.join(name)
+        network.pause(name)
+    network.advance(29.0)
+    assert network.closed_by_server == []

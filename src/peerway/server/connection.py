@@ -1,6 +1,6 @@
 """One accepted TCP connection of the relay.
 
-    OPENING (TLS handshake) -> OPEN -> LINGERING (either side closed) -> GONE (`lost` is told, always and once)
+    OPENING (TLS handshake) -> OPEN -> LINGERING (either closed) -> GONE (`lost` is told, always and once)
 
 Closing with unread bytes in the socket would make the kernel send a reset, which can destroy what we
 wrote last (why we close, when to come back) before the client reads it. So we close our direction,

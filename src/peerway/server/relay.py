@@ -29,7 +29,7 @@ DRAIN_LIMIT_S = 5.0  # for clients to take what is for them, at the end
 ACCEPT_PAUSE_S = 0.2  # when there are no file descriptors left
 WARN_EVERY_S = 60.0  # that there are none: strangers must not fill the log
 LEAVING = 256  # connections we closed whose client is awaited; further ones are cut off
-GATHERED_BYTES = 4 << 20  # read in one turn of the loop; then what is to be written is written first
+GATHERED_BYTES = 1 << 20  # read in one turn of the loop; then what is to be written is written first
 LONGEST_SLEEP_S = 10.0  # the loop's clock may stop in suspend, the machine's does not
 
 _DIED_WAITING = (errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN)

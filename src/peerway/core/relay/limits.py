@@ -19,6 +19,7 @@ class RelayLimits:
     address or IPv6 /64. Loopback is not counted: there a TLS proxy speaks for everybody. `handshake_s`
     runs from the accepted connection (TLS included) to the identified client. A client that takes no
     bytes for `unread_s` is closed; until then `queue_packets` and `queue_bytes` wait for it, the newest.
+    When more than `unread_clients` take nothing, the one of longest standing has `unread_crowded_s`.
     What a client sends beyond `packets_per_s` or `bytes_per_s` is read later.
     """
 
@@ -28,6 +29,8 @@ class RelayLimits:
     per_ip: int = 256
     handshake_s: float = 10.0
     unread_s: float = 30.0
+    unread_clients: int = 256
+    unread_crowded_s: float = 1.0
     queue_packets: int = 512
     queue_bytes: int = 1 << 20
     packets_per_s: float = 200_000.0

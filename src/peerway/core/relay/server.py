@@ -77,6 +77,7 @@ class RelayServer(Composite[str]):
         self._remote_ips: dict[str, str] = {}
         self._per_ip: dict[str, int] = {}
         self._handshakes_per_ip: dict[str, int] = {}
+        self._paused: dict[str, float] = {}  # since when, the longest first
         self._draining = False
         self.packets_received = 0
         self.packets_forwarded = 0
@@ -136,14 +137,28 @@ class RelayServer(Composite[str]):
         session = self._session(stream)
         if session is not None:
             session.stream_paused(now)
+            self._paused[stream] = now
+            self._thin_paused(now)
             self._settle(now)
 
     def stream_resumed(self, stream: str, now: float) -> None:
         """A stream takes bytes again."""
         session = self._session(stream)
         if session is not None:
+            self._paused.pop(stream, None)
             session.stream_resumed()
             self._settle(now)
+
+    def _thin_paused(self, now: float) -> None:
+        """What waits for a client that does not read is bounded, so the number of such clients is, too."""
+        while len(self._paused) > self._limits.unread_clients:
+            stream, since = next(iter(self._paused.items()))
+            if now - since < self._limits.unread_crowded_s:
+                return
+            del self._paused[stream]
+            self._drop("client does not read")
+            self._sessions[stream].close("took no bytes, as too many do not")
+            self._touch(stream)
 
     def review(self, now: float) -> None:
         """Put out the clients that would not be admitted any more."""
@@ -225,6 +240,7 @@ class RelayServer(Composite[str]):
     def _ended(self, session: ServerSession, ended: Ended) -> None:
         stream, remote_ip = session.stream, self._remote_ips.pop(session.stream)
         del self._sessions[stream]
+        self._paused.pop(stream, None)
         self._release(stream)
         source = _counted_as(remote_ip)
         _count_out(self._per_ip, source)
