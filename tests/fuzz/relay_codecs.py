@@ -50,9 +50,9 @@ def _single(frames) -> list[Frame]:
     found: list[Frame] = []
     for frame in frames:
         if isinstance(frame, PacketRun):
-            assert frame.size == len(frame.packets()) == len(split_frames(frame.wire))
-            assert frame.forwarded(KEY) == build_packets(FrameType.RECV_PACKET, KEY, frame.packets())
-            found += [(frame.kind, frame.key + packet) for packet in frame.packets()]
+            assert len(frame.packets) == len(split_frames(frame.forwarded(KEY)))
+            assert frame.forwarded(KEY) == build_packets(FrameType.RECV_PACKET, KEY, frame.packets)
+            found += [(frame.kind, frame.key + packet) for packet in frame.packets]
         else:
             found.append(frame)
     return found

@@ -261,7 +261,7 @@ class ServerSession(Leaf):
             self._events.append(PacketsSent(destination, forwarded, count))
 
     def _came_too_late(self, sent: dict[bytes, list[PacketRun]]) -> None:
-        late = sum(run.size for runs in sent.values() for run in runs)
+        late = sum(len(run.packets) for runs in sent.values() for run in runs)
         if late:
             self.drops["shutting down"] += late
 
