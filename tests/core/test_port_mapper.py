@@ -1,5 +1,6 @@
 """The life of a mapping, in virtual time, with a gateway that does as its table says."""
 
+import random
 import struct
 from dataclasses import replace
 from itertools import pairwise
@@ -20,7 +21,7 @@ from tests.core.portmap_gateway import (
     TableGateway,
 )
 
-from peerway.core.machine import InterfaceAddress, UdpAddress
+from peerway.core.machine import CloseSocket, InterfaceAddress, OpenSocket, UdpAddress
 from peerway.core.portmap.lease import Lease
 from peerway.core.portmap.mapper import PortMapper
 from peerway.core.portmap.report import Protocol, Standing
@@ -633,3 +634,24 @@ def test_a_gateway_without_an_address_while_the_internet_is_there_is_behind_anot
     found = bench(PMP_ONLY, pmp_address_result=3)
     found.mapper.observed({SHARED: {SERVER: UdpAddress("203.1.113.200", 1)}}, found.now)
     assert found.report.nat_beyond is True
+
+
+def test_sockets_that_were_asked_for_before_the_interface_went_and_came_back_are_closed():
+    mapper = PortMapper(random.Random(1))
+    mapper.set_sockets((SHARED,), 0.0)
+    mapper.interfaces_changed((ETHERNET,), 0.0)
+    mapper.interfaces_changed((), 0.0)
+    mapper.interfaces_changed((ETHERNET,), 0.0)
+    events = list(iter(mapper.poll_event, None))
+    asked = [event for event in events if isinstance(event, OpenSocket)]
+    assert [event.port for event in asked] == [0, 0, 0, 5350, 0, 0, 0]
+    for number, request in enumerate(asked):
+        mapper.socket_opened(UdpAddress(request.ip, request.port or 50_000 + number), 1.0)
+    closed = [event.local for event in iter(mapper.poll_event, None) if isinstance(event, CloseSocket)]
+    assert closed == [UdpAddress(OUR_IP, 50_000 + number) for number in range(3)]
+    assert [mapper.owns_socket(UdpAddress(OUR_IP, 50_000 + number)) for number in (0, 4, 5, 6)] == [
+        False,
+        True,
+        True,
+        True,
+    ]

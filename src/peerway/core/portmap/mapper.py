@@ -52,7 +52,7 @@ class PortMapper(Composite[Uplink]):
         self._interfaces: tuple[InterfaceAddress, ...] = ()
         self._sockets: tuple[UdpAddress, ...] = ()
         self._gateways: dict[Uplink, Gateway] = {}
-        self._asked: deque[tuple[Uplink, Protocol] | None] = deque()
+        self._asked: deque[tuple[Gateway, Protocol] | None] = deque()
         self._announcements: UdpAddress | None = None
         self._listens = False
         self._leaving = False
@@ -102,15 +102,14 @@ class PortMapper(Composite[Uplink]):
     def socket_opened(self, local: UdpAddress, now: float) -> None:
         """The socket asked for the longest ago."""
         place = self._asked.popleft()
-        gateway = self._gateways.get(place[0]) if place is not None else None
         if place is None and not self._leaving:
             self._announcements = local
-        elif place is None or gateway is None:
+        elif place is None or not self._is_here(place[0]):
             self._events.append(CloseSocket(local))
         else:
-            self._use(
-                place[0], lambda g: g.use_speakers(lambda s: s.socket_opened(place[1], local, now), now)
-            )
+            gateway, protocol = place
+            gateway.use_speakers(lambda s: s.socket_opened(protocol, local, now), now)
+            self._touch(gateway.uplink)
         self._finish(now)
 
     def socket_failed(self, error: str, now: float) -> None:
@@ -118,8 +117,10 @@ class PortMapper(Composite[Uplink]):
         place = self._asked.popleft()
         if place is None:
             self._drop(f"no socket for announcements: {error}")
-        else:
-            self._use(place[0], lambda g: g.use_speakers(lambda s: s.socket_failed(place[1], error), now))
+        elif self._is_here(place[0]):
+            gateway, protocol = place
+            gateway.use_speakers(lambda s: s.socket_failed(protocol, error), now)
+            self._touch(gateway.uplink)
         self._finish(now)
 
     def receive(self, datagram: Datagram, now: float) -> None:
@@ -222,12 +223,16 @@ class PortMapper(Composite[Uplink]):
         self._adopt(uplink, gateway)
         self._show_seen(uplink, now)
         for protocol in Protocol:
-            self._asked.append((uplink, protocol))
+            self._asked.append((gateway, protocol))
             self._events.append(OpenSocket("", uplink.internal.ip))
         if not self._listens:
             self._listens = True
             self._asked.append(None)
             self._events.append(_ANNOUNCEMENTS)
+
+    def _is_here(self, gateway: Gateway) -> bool:
+        """Whether it is still the one we deal with: it may have gone, and come back as another."""
+        return self._gateways.get(gateway.uplink) is gateway
 
     def _show_seen(self, uplink: Uplink, now: float) -> None:
         internal = uplink.internal
