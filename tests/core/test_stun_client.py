@@ -471,6 +471,17 @@ def test_what_cannot_be_sent_fails_its_query_at_once_and_no_other(client):
     assert len(client) == 1
 
 
+def test_what_cannot_be_sent_fails_with_the_detour_it_was_to_take(client):
+    detour = Detour(OTHER_PORT)
+    client.query(SERVER, LOCAL, START)
+    client.query(SERVER, LOCAL, START, detour)
+    _, asked = transmits(client)
+    client.transmit_failed(asked, "Network is unreachable")
+    assert events(client) == [
+        QueryFailed(LOCAL, SERVER, "it cannot be reached from here: Network is unreachable", detour)
+    ]
+
+
 @pytest.mark.parametrize("segments", [(b"",), (b"\x05probe that is no request at all",)])
 def test_a_failure_to_send_something_else_changes_nothing(client, segments):
     ask(client)

@@ -191,7 +191,9 @@ class StunClient(Leaf):
         if transaction is not None and transaction.server == transmit.remote:
             self._forget(transaction)
             reason = f"it cannot be reached from here: {error}"
-            self._events.append(QueryFailed(transaction.local, transaction.server, reason))
+            self._events.append(
+                QueryFailed(transaction.local, transaction.server, reason, transaction.detour)
+            )
 
     def _receive_one(self, data: bytes, datagram: Datagram, now: float) -> bool:
         transaction = self._match(data, datagram)
