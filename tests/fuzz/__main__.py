@@ -57,8 +57,8 @@ def run(name: str, seconds: int) -> int:
         *(str(kept), str(CORPUS / name), f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}"),
         *(f"-artifact_prefix={FOUND}/{name}-", "-print_final_stats=1"),
     )
-    executed = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
-    covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stderr)
+    executed = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stdout)
+    covered = re.findall(r"cov: (\d+) ft: (\d+) corp: (\d+)", done.stdout)
     verdict = "nothing found" if done.returncode == 0 else "FOUND"
     edges, features, inputs = covered[-1] if covered else ("?", "?", "?")
     count = executed.group(1) if executed else "?"
@@ -66,7 +66,7 @@ def run(name: str, seconds: int) -> int:
         f"{name}: {count} inputs in {seconds} s, {edges} edges, {features} features, {inputs} kept: {verdict}"
     )
     if done.returncode:
-        print(done.stderr[-6000:])
+        print(done.stdout[-6000:])
     sys.stdout.flush()
     return int(done.returncode != 0)
 
@@ -91,7 +91,15 @@ def grow(name: str) -> int:
 def libfuzzer(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     limits = (f"-rss_limit_mb={MEMORY_MB}", f"-timeout={SLOWEST_S}")
     command = [sys.executable, "-m", "tests.fuzz", "--inside", name, *limits, *arguments]
-    return subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
 
 
 def fuzz(name: str, *arguments: str) -> None:

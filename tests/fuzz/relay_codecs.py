@@ -29,7 +29,9 @@ def relay_frames(data: bytes) -> None:
     choices = Choices(data)
     cuts, stream = choices.take(8), choices.rest()
     whole, error = _decoded([stream])
-    assert (whole, error) == _decoded(pieces(stream, cuts))
+    cut, cut_error = _decoded(pieces(stream, cuts))
+    assert cut_error == error
+    assert cut == whole if not error else cut[: len(whole)] == whole  # a read with an error in it is lost
     assert stream.startswith(
         b"".join(bytes([kind]) + len(payload).to_bytes(4, "big") + payload for kind, payload in whole)
     )
@@ -78,7 +80,7 @@ def relay_infos(data: bytes) -> None:
     for box in (sealed, data.ljust(40, b"\0")):
         try:
             greeting.open_server_info(box, SHARED)
-            assert msgspec.json.decode(data)["version"] >= 2
+            assert msgspec.json.decode(data, type=greeting._Info).version >= 2
         except WireError:
             pass
         try:
