@@ -36,6 +36,7 @@ def _kind_of(first_byte: int) -> Kind:
 
 
 KINDS = tuple(_kind_of(byte) for byte in range(256))
+_NUMBERS = bytes(kind.value for kind in KINDS)
 
 
 def split(data: bytes, segment_size: int) -> Iterator[tuple[Kind, bytes, int]]:
@@ -48,11 +49,14 @@ def split(data: bytes, segment_size: int) -> Iterator[tuple[Kind, bytes, int]]:
     if not segment_size or segment_size >= len(data):
         yield KINDS[data[0]], data, 0
         return
-    kinds = [KINDS[byte] for byte in data[::segment_size]]
+    kinds = data[::segment_size].translate(_NUMBERS)
+    if kinds.count(kinds[0]) == len(kinds):
+        yield KINDS[data[0]], data, segment_size
+        return
     start = 0
     for index in range(1, len(kinds) + 1):
-        if index == len(kinds) or kinds[index] is not kinds[start]:
-            yield kinds[start], data[start * segment_size : index * segment_size], segment_size
+        if index == len(kinds) or kinds[index] != kinds[start]:
+            yield Kind(kinds[start]), data[start * segment_size : index * segment_size], segment_size
             start = index
 
 
