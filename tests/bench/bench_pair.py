@@ -9,6 +9,7 @@ from tests.bench.ends.task import Measured, Met
 
 PEERS = {
     "peerway": "peerway",
+    "bare": "QUIC as peerway has it, bare",
     "qh3": "qh3, its own asyncio transport",
     "aioquic": "aioquic",
     "iroh": "iroh (Python)",
