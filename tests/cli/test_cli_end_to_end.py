@@ -466,3 +466,13 @@ def test_a_transfer_goes_on_when_another_serve_takes_over_the_port(start, monkey
         assert second.end(signal.SIGTERM)[0] == 0
 
     asyncio.run(asyncio.wait_for(main(), TIMEOUT_S))
+
+
+def test_netcheck_believes_an_authority_that_is_named(start, tmp_path):
+    own = Authority(tmp_path)
+    certificate = str(own.issue())
+    url = start(*LOCAL, "--name", "localhost", "--cert", certificate, "--key", certificate).line()
+    for flags, error in ((), "authority this system does not know"), (("--ca", str(own.file)), None):
+        (line,) = start("--json", "netcheck", "--relay", url, *flags).end()[1].splitlines()
+        (relay,) = json.loads(line)["relays"]
+        assert relay["error"] is None if error is None else error in relay["error"]

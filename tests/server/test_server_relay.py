@@ -225,6 +225,27 @@ def test_http_is_answered_on_the_same_port(loop, tls):
     run(scenario(), loop)
 
 
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/derp/probe", b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\n"),
+        ("/derp/latency-check", b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\n"),
+        ("/derp", b"HTTP/1.1 426 Upgrade Required\r\n"),
+        ("/", b"HTTP/1.1 404 Not Found\r\n"),
+        ("/metrics", b"HTTP/1.1 404 Not Found\r\n"),
+    ],
+)
+def test_what_is_no_upgrade_is_answered_as_derper_does_and_everything_else_is_not_found(path, answer):
+    async def scenario():
+        async with local_server() as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.relay_port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: r\r\nConnection: close\r\n\r\n".encode())
+            assert (await reader.read()).startswith(answer)
+            writer.close()
+
+    run(scenario())
+
+
 @loops
 def test_a_key_that_is_not_allowed_is_told_so(loop):
     async def scenario():
