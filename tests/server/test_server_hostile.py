@@ -3,8 +3,10 @@
 import asyncio
 import errno
 import logging
+import random
 import socket
 import ssl
+import struct
 from contextlib import suppress
 
 import pytest
@@ -324,3 +326,68 @@ def test_a_client_that_says_goodbye_and_stays_is_gone_and_fills_no_log(loop, cap
     with caplog.at_level(logging.WARNING, "asyncio"):
         run(scenario(), loop)
     assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+def client_hello():
+    """What a TLS client says first."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing).do_handshake()
+    return outgoing.read()
+
+
+class Nuisance:
+    """A connection that says a part of something sensible, then nonsense, and ends in one of many ways."""
+
+    def __init__(self, port, chance, opening):
+        self.sock = socket.create_connection(("127.0.0.1", port))
+        said = opening[: chance.randrange(len(opening) + 1)] if chance.random() < 0.5 else opening
+        with suppress(OSError):
+            self.sock.sendall(said + chance.randbytes(chance.choice((0, 0, 1, 300, 40_000))))
+        self.end = chance.choice((self.reset, self.sock.close, self.half_close, self.stay))
+
+    def reset(self):
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+    def half_close(self):
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+
+    def stay(self):
+        pass
+
+
+@loops
+@transports
+def test_whatever_connections_say_and_however_they_end_nothing_is_left(loop, tls, monkeypatch, caplog):
+    """No exception reaches the event loop, nothing is logged, no task, connection or count stays."""
+    monkeypatch.setattr(relay_connection, "LINGER_S", 0.1)
+    opening = client_hello() if tls else REQUEST + build_frame(FrameType.CLIENT_INFO, bytes(100))
+    chance = random.Random(f"nuisance {loop} {tls}")
+
+    async def scenario():
+        async with local_server(tls=tls, limits=RelayLimits(handshake_s=0.3)) as server:
+            alice = await RelayPeer.connect(server.url, "alice")
+            for _ in range(20):
+                crowd = [Nuisance(server.relay_port, chance, opening) for _ in range(10)]
+                for nuisance in crowd:
+                    if chance.random() < 0.5:
+                        await asyncio.sleep(0)
+                    nuisance.end()
+                alice.send(alice, b"still here")
+                await until(lambda: alice.packets()[-1:] == [b"still here"], "an echo")
+                alice.events.clear()
+                await until(lambda: len(server._relay._connections) == 1, "the crowd gone")
+                for nuisance in crowd:
+                    nuisance.sock.close()
+            assert server._machine.stream_count == 1
+            assert server._machine._handshakes_per_ip == {}
+            assert server._relay._leaving == set()
+            await alice.close()
+
+    with caplog.at_level(logging.WARNING):
+        run(scenario(), loop)
+    assert [record.getMessage() for record in caplog.records if "plain-http" not in record.getMessage()] == []

@@ -77,9 +77,20 @@ class RelayConnection(asyncio.BufferedProtocol):
             self._transport.resume_reading()  # or the client's end would not be seen
             self._linger = self._loop.call_later(LINGER_S, self._transport.abort)
             if self._transport.can_write_eof():
-                self._transport.write_eof()
+                self._end_our_direction()
             else:
                 self._transport.close()
+
+    def _end_our_direction(self) -> None:
+        """Now, or once what was written is flushed: then asyncio would let the error below escape."""
+        assert self._transport is not None
+        if self._transport.get_write_buffer_size():
+            self._transport.set_write_buffer_limits(high=0)
+            return
+        try:
+            self._transport.write_eof()
+        except OSError:  # the client has reset the connection, which nobody has told us yet
+            self._transport.abort()
 
     def abort(self) -> None:
         """Close now; what is not flushed is lost."""
@@ -155,6 +166,8 @@ class RelayConnection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         if not self._finished:
             self._owner.resumed(self.stream)
+        elif self._linger is not None and self._transport is not None and not self._transport.is_closing():
+            self._end_our_direction()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._linger is not None:
