@@ -365,6 +365,7 @@ class Node:
     def _forget(self, number: int) -> None:
         self._machine.release(number)
         self._connections.pop(number, None)
+        self._dials.pop(number, None)
         self._moved = {old: new for old, new in self._moved.items() if new != number}
         self._changed.wake()
 

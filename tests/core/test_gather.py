@@ -164,3 +164,12 @@ def test_of_very_many_servers_the_first_eight_are_asked():
     while (transmit := bench.gatherer.poll_transmit()) is not None:
         asked.add(transmit.remote.ip)
     assert asked == {f"203.0.113.{number}" for number in range(1, 9)}
+
+
+def test_names_of_servers_are_remembered_up_to_a_limit():
+    bench = Bench()
+    for number in range(100):
+        bench.gatherer.add_server(f"stun{number}.test", 3478)
+    bench.drain(0.0)
+    assert bench.resolves == [f"stun{number}.test" for number in range(32)]
+    assert bench.gatherer.drops["stun: too many servers"] == 68

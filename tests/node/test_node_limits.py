@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import random
+import socket
 from contextlib import AsyncExitStack
 
 import pytest
@@ -78,3 +80,30 @@ def test_a_callback_that_raises_admits_nobody_and_does_not_flood_the_log(server,
     with caplog.at_level(logging.ERROR, "peerway"):
         run(scenario())
     assert [record.getMessage().split()[:2] for record in caplog.records] == [["authorize", "failed"]] * 2
+
+
+def test_nonsense_by_the_thousand_is_counted_logged_nowhere_and_harms_nobody(server, caplog):
+    chance = random.Random(4)
+    kinds = [bytes([first]) for first in (0, 1, 3, 4, 5, 6, 0x40, 0x7F, 0x80, 0xC0, 0xFF)]
+
+    async def scenario():
+        async with server() as relay, Node(relays=[relay.url]) as victim, Node() as dialler:
+            await victim.wait_relay(5)
+            connection = await dialler.connect(victim.ticket())
+            known = bytes([4]) + dialler.node_id.public
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.connect(("127.0.0.1", victim.sockets[0].port))
+                for _ in range(30):
+                    for _ in range(100):
+                        head = known if chance.random() < 0.2 else chance.choice(kinds)
+                        stranger.send(head + chance.randbytes(chance.randrange(1400)))
+                    await connection.ping()
+            while sum(victim.drops.values()) < 2900:
+                await connection.ping()
+            assert victim.drops["signal: too many from there"] > 100
+            assert victim._driver.failures == 0
+            await connection.close(1)
+
+    with caplog.at_level(logging.WARNING, "peerway"):
+        run(scenario())
+    assert [record.getMessage() for record in caplog.records if "plain-http" not in record.getMessage()] == []

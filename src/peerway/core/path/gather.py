@@ -28,6 +28,7 @@ from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, QueryFa
 
 FRESH_S = 20.0  # shorter than the 30 s after which NATs forget a quiet mapping
 MAX_SERVERS = 8
+MAX_HOSTS = 32  # names of servers: each ticket that is dialled may bring some
 MAX_REFLEXIVE = 6
 MAX_MAPPED = 4
 _WILDCARDS = ("0.0.0.0", "::")
@@ -115,8 +116,12 @@ class Gatherer(Composite[str]):
         return MappingVerdict.UNKNOWN
 
     def add_server(self, host: str, port: int) -> None:
-        """A STUN server to ask, by name or address; known ones change nothing."""
-        if (host, port) not in self._hosts:
+        """A STUN server to ask, by name or address; known ones change nothing, nor do too many."""
+        if (host, port) in self._hosts:
+            return
+        if len(self._hosts) >= MAX_HOSTS:
+            self._drop("stun: too many servers")
+        else:
             self._hosts[(host, port)] = None
             self._events.append(Resolve(host))
 
