@@ -102,11 +102,13 @@ def port_mapper(data: bytes) -> None:
             else:
                 mapper.socket_failed("no descriptor", course.now)
         elif kind <= 4 and asked:
-            question = asked.pop(choices.number() % len(asked))
+            question = asked.pop(-1 - choices.number() % len(asked))
             answer = _answer(gateway, question, course.now)
             if answer is not None:
                 local = question.local if choices.number() < 250 else choices.pick(locals_)
-                mapper.receive(Datagram(changed(choices, answer), question.remote, local), course.now)
+                assert isinstance(question.remote, UdpAddress)
+                remote = UdpAddress(GATEWAY_IP, question.remote.port)
+                mapper.receive(Datagram(changed(choices, answer), remote, local), course.now)
         elif kind == 5:
             datagram = Datagram(choices.piece(120), choices.pick(SENDERS), choices.pick(locals_))
             mapper.stun_received(datagram, course.now)

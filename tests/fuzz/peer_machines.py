@@ -179,7 +179,8 @@ def path_agent(data: bytes) -> None:
         assert len(agent._reflexive) <= MAX_PEER_REFLEXIVE
         assert agent.selected is None or agent.selected in agent._pairs
         assert agent.companion is None or agent.companion in agent._pairs
-    course.finish(seconds=300.0, wakes=8000)
+    if len(data) % 8 == 0:  # it takes its time
+        course.finish(seconds=300.0, wakes=8000)
 
 
 class _Script:

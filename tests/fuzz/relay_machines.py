@@ -111,7 +111,7 @@ def relay_server(data: bytes) -> None:
     accepted = 0
     for step in choices.steps():
         kind = step % 10
-        name = f"s{choices.number() % max(accepted, 1)}"
+        name = f"s{1 + choices.number() % max(accepted, 1)}"
         if kind == 0:
             accepted += 1
             clients[f"s{accepted}"] = _HonestClient()
