@@ -6,6 +6,7 @@ from collections import deque
 from tests.fuzz.choices import Choices
 from tests.fuzz.driving import Course
 from tests.fuzz.gateway_machines import changed
+from tests.fuzz.peer_machines import some_candidates
 from tests.fuzz.stun_machines import stun_response
 
 from peerway.core.identity import SecretKey
@@ -33,6 +34,7 @@ from peerway.core.quic.errors import StreamMisuse, TooManyStreams
 from peerway.core.relay.server import RelayServer
 from peerway.core.relay.url import RelayUrl
 from peerway.core.signal.door import Admission
+from peerway.core.signal.message import Birth, Body, Signal, build
 from peerway.core.ticket import Ticket
 from peerway.sim.transport import SimTransports
 
@@ -211,12 +213,37 @@ def node(data: bytes) -> None:
             us.transmit_failed(
                 Transmit((choices.piece(60),), choices.pick(STRANGERS), BOUND), "no route", now
             )
+        elif kind in (17, 18):
+            remote = choices.pick((*STRANGERS, PLACES["them"], PLACES["them"]))
+            us.receive(Datagram(_forged_signal(us, choices), remote, BOUND), now)
         elif kind == 15 and step > 250:
             us.leave(now)
         else:
             world.pass_time(choices.jump())
         world.settle()
         assert us.connection_count <= 4096
+
+
+def _forged_signal(us: NodeMachine, choices: Choices) -> bytes:
+    """A signal that the peer's key has sealed: as an admitted peer may make it that means no good."""
+    links = [link for _, link in us._links._table]
+    echoes = [link.secret for link in links] or [b""]
+    secrets = [link.peer_secret for link in links if link.peer_secret] or [b"s" * 32]
+    body = Body(
+        acknowledged=choices.number(choices.pick((1, 8))),
+        wants_answer=choices.flag(),
+        index=choices.number(4),
+        dial=choices.take(choices.number() % 21),
+        admission=choices.pick((SECRET, SECRET, b"")),
+        round=choices.number(choices.pick((1, 4))),
+        candidates=some_candidates(choices),
+        born=Birth(choices.exactly(8), choices.number()),
+    )
+    echo = choices.pick((echoes[0], echoes[-1], b"", b"w" * 32))
+    secret = choices.pick((secrets[0], secrets[-1], choices.exactly(32)))
+    us_id, them = KEYS["us"].node_id, KEYS["them"]
+    signal = Signal(them.node_id, us_id, secret, echo, choices.number(choices.pick((1, 8))) or 1, body)
+    return build(signal, them.shared_with(us_id.box_public()), random.Random(1))
 
 
 def _use(us: NodeMachine, choices: Choices, number: int, kind: int, now: float) -> None:

@@ -48,7 +48,8 @@ ADDRESSES = tuple(
 SOCKETS = (UdpAddress("0.0.0.0", 41641), UdpAddress("::", 41641), UdpAddress("192.168.1.2", 50_000))
 
 
-def _candidates(choices: Choices) -> tuple[Candidate, ...]:
+def some_candidates(choices: Choices) -> tuple[Candidate, ...]:
+    """As many as a signal may name, good and bad."""
     return tuple(
         Candidate(choices.pick(tuple(CandidateKind)), choices.pick(ADDRESSES))
         for _ in range(choices.number() % (MAX_CANDIDATES + 1))
@@ -69,7 +70,7 @@ def signal_session(data: bytes) -> None:
         elif kind == 2:
             session.dial(choices.exactly(8), choices.take(choices.pick((0, 16))), course.now)
         elif kind == 3:
-            session.set_candidates(_candidates(choices), course.now)
+            session.set_candidates(some_candidates(choices), course.now)
         elif kind == 4:
             (
                 session.repeat(course.now)
@@ -101,7 +102,7 @@ def _signal(choices: Choices, session: SignalSession) -> Signal:
         wants_answer=choices.flag(),
         index=choices.number(4),
         round=choices.number(),
-        candidates=_candidates(choices),
+        candidates=some_candidates(choices),
         born=Birth(choices.pick((b"run one!", b"run two!")), choices.number()),
     )
     secret = choices.pick((b"s", b"s", b"s", b"z")) * 32
@@ -141,7 +142,7 @@ def path_agent(data: bytes) -> None:
             probe = choices.piece(80) if choices.flag() or not copies else choices.pick(copies)
             agent.probe_received(probe, local, remote, course.now)
         elif kind == 6:
-            agent.set_candidates(_candidates(choices), course.now)
+            agent.set_candidates(some_candidates(choices), course.now)
         elif kind == 7:
             agent.set_sockets(SOCKETS[: choices.number() % 4], policy, course.now)
         elif kind == 8:
