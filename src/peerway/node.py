@@ -27,6 +27,7 @@ from peerway.core.portmap.events import (
     RememberLeases,
 )
 from peerway.core.portmap.report import GatewayReport, PortMapping
+from peerway.core.quic import qh3_transport
 from peerway.core.quic.session import QuicSession
 from peerway.core.relay.access import check_token
 from peerway.core.relay.connections import HomeRelayChanged
@@ -120,6 +121,7 @@ class Node:
             self._machine.start(sockets, clock.now(), leftovers)
             self._driver.watch_interfaces()
             self._driver.wake()
+            asyncio.get_running_loop().call_soon(qh3_transport.prepare)  # while the relay's answers travel
         except BaseException:
             await self._free()
             raise

@@ -21,6 +21,7 @@ from peerway import (
 )
 from peerway.core.path.candidate import CandidateKind
 from peerway.core.path.events import PathSelected
+from peerway.core.quic import qh3_transport
 
 
 async def echo(node):
@@ -475,6 +476,16 @@ def test_the_relay_dies_and_a_direct_connection_lives_on(server):
             their_writer.close()
             assert await reader.read() == b""
             await connection.close()
+
+    run(main())
+
+
+def test_a_node_makes_the_slow_first_key_exchange_before_anybody_waits_for_it():
+    async def main():
+        qh3_transport.prepare.cache_clear()
+        async with Node(), Node():
+            await asyncio.sleep(0)
+            assert qh3_transport.prepare.cache_info().currsize == 1
 
     run(main())
 

@@ -20,7 +20,7 @@ import logging
 from collections import Counter, deque
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from types import TracebackType
 
 from qh3.quic import events as quic
@@ -330,3 +330,12 @@ class Qh3Transport:
         self._events.append(TransportClosed(QuicErrorCode.INTERNAL_ERROR, kind, False, False))
         with self._guard:
             self._connection.close(error_code=QuicErrorCode.INTERNAL_ERROR, frame_type=0)
+
+
+@cache
+def prepare() -> None:
+    """Make the first key exchange of the process now, and not when somebody waits for a connection.
+
+    For it the cryptographic library gathers entropy, which takes a tenth of a second, once.
+    """
+    Qh3Transport.dial(0.0)
