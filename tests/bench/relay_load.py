@@ -27,6 +27,7 @@ from peerway.core.relay.url import RelayUrl
 READ_BYTES = 256 << 10
 READS_AT_ONCE = 16
 TICK_S = 0.0005
+DEAF_BYTES = 16 << 20  # fill every buffer on the way to a reader that does not read
 BURST = 16  # packets that a paced sender sends at a time
 MOST_AT_ONCE = 512
 PROBE_EVERY_S = 0.004
@@ -100,6 +101,13 @@ class Sender:
     def is_stuck(self):
         """Whether a packet has left in part."""
         return len(self._left) > 0
+
+    def fill(self, size):
+        """Send so many bytes at once, however long it takes."""
+        self.sock.setblocking(True)
+        for _ in range(size // len(self._wire) + 1):
+            self.sock.sendall(self._wire)
+        self.sock.setblocking(False)
 
     def send(self, count):
         """Send what is left of the last ones, or so many more; `packets` counts them from now on."""
@@ -176,6 +184,8 @@ class Load:
 
     def run(self):
         """Load the relay for `seconds`, of which the first `settle` do not count; what happened."""
+        for number in self._deaf:
+            self.senders[number].fill(DEAF_BYTES)
         step = self._paced if "rate" in self._order else self._windowed
         begun = time.perf_counter()
         counts_from, end = begun + self._order.get("settle", 0.5), 0.0
