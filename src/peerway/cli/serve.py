@@ -14,6 +14,7 @@ from peerway.cli.errors import CommandError, Exit, UsageError
 from peerway.cli.output import Output
 from peerway.core.machine import PeerwayError
 from peerway.core.relay.url import STUN_PORT
+from peerway.io.descriptors import have_all_descriptors
 from peerway.io.loop import new_busy_loop
 from peerway.io.state import ensure_private, state_directory
 from peerway.server import Server
@@ -72,6 +73,7 @@ def command(
         raise
     except ValueError as error:
         raise UsageError(str(error)) from error
+    have_all_descriptors()
     return runner.run(
         _serve(output, server), terminated=Exit.OK, reload=server.reload, new_loop=new_busy_loop
     )
