@@ -1,7 +1,10 @@
 import asyncio
 import contextlib
 import hashlib
+import logging
+import random
 import socket
+import struct
 
 import pytest
 
@@ -400,3 +403,69 @@ def test_plain_http_where_tls_is_expected_is_told(run, answer):
             await stream.wait_gone()
 
     run(main())
+
+
+class Misbehaving:
+    """A server that to each connection says something at random, and ends it in one of many ways."""
+
+    def __init__(self, chance):
+        self.chance = chance
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.port = self.listener.getsockname()[1]
+        self.staying = []
+
+    async def serve_one(self):
+        sock, _ = await asyncio.get_running_loop().sock_accept(self.listener)
+        size = self.chance.choice((0, 1, 5, 300, 100_000))
+        said = self.chance.choice(
+            (b"", b"HTTP/1.1 200 OK\r\n", b"\x16\x03\x03\x00\x05hello", b"\x15\x03\x03\x00\x02\x02\x28")
+        )
+        with contextlib.suppress(OSError):
+            sock.send(said + self.chance.randbytes(size))
+        match self.chance.randrange(4):
+            case 0:
+                sock.close()
+            case 1:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
+            case 2:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_WR)
+                self.staying.append(sock)
+            case _:
+                self.staying.append(sock)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_whatever_a_server_says_and_however_it_ends_the_stream_ends_once(run, encrypted, caplog, monkeypatch):
+    monkeypatch.setattr(stream_module, "CLOSE_LINGER_S", 0.05)
+    problems = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        if encrypted and not isinstance(loop, asyncio.BaseEventLoop):
+            pytest.skip("uvloop leaves the sockets of failed TLS handshakes to the garbage collector")
+        loop.set_exception_handler(lambda _, context: problems.append(context))
+        server = Misbehaving(random.Random(f"server {encrypted}"))
+        for _ in range(60):
+            sink = Sink()
+            target = StreamTarget("127.0.0.1", server.port, encrypted, "0" * 64 if encrypted else None)
+            stream = ClientStream("s", target, sink)
+            await server.serve_one()
+            for _ in range(server.chance.randrange(4)):
+                stream.write([server.chance.randbytes(50_000)])
+                await asyncio.sleep(0)
+            if server.chance.random() < 0.5:
+                stream.close()
+            else:
+                stream.abort()
+            await stream.wait_gone()
+            assert [what for what, *_ in sink.told].count("closed") <= 1
+        for sock in (server.listener, *server.staying):
+            sock.close()
+
+    with caplog.at_level(logging.WARNING):
+        run(main())
+    assert problems == []
+    assert caplog.records == []

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -96,6 +98,10 @@ class ClientStream(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._loop = asyncio.get_running_loop()
         self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._sock: socket.socket | None = None
+        self._attached = False
+        self._timed_out = False
+        self._patience = self._loop.call_later(connect_timeout, self._give_up)
         self._connecting = self._loop.create_task(self._connect(), name=f"connect {target}")
 
     @property
@@ -124,9 +130,10 @@ class ClientStream(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Free everything now; what is not flushed is lost. Nothing is told."""
         self._state = _State.CLOSED
-        self._connecting.cancel()
         if self._transport is not None:
-            self._transport.abort()
+            self._abort_transport()
+        else:
+            self._stop_connecting()
 
     async def wait_gone(self) -> None:
         """Until the socket and the task are freed, after `close` or `abort`."""
@@ -138,16 +145,35 @@ class ClientStream(asyncio.BufferedProtocol):
 
     async def _connect(self) -> None:
         try:
-            await asyncio.wait_for(self._open_transport(), self._connect_timeout)
-        except TimeoutError as error:
-            within = f"{self._target} did not answer within {self._connect_timeout:g} s: {NO_ANSWER}"
-            self._fail(within if error.errno is None else explain(error, str(self._target)))
+            await self._open_transport()
+        except asyncio.CancelledError:
+            if not self._timed_out:
+                raise
+            self._fail(self._too_late())
         except (OSError, ValueError, PeerwayError) as error:
-            self._fail(explain(error, str(self._target)))
+            self._fail(self._too_late() if self._timed_out else explain(error, str(self._target)))
+        finally:
+            self._patience.cancel()
+
+    def _give_up(self) -> None:
+        self._timed_out = True
+        self._stop_connecting()
+
+    def _too_late(self) -> str:
+        return f"{self._target} did not answer within {self._connect_timeout:g} s: {NO_ANSWER}"
+
+    def _stop_connecting(self) -> None:
+        # uvloop, cancelled in the middle of a handshake, may never say that the connection is lost; the end
+        # of the stream ends a handshake everywhere
+        if self._sock is None:
+            self._connecting.cancel()
+        else:
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
 
     async def _open_transport(self) -> None:
         target = self._target
-        sock = await dial(target.host, target.port)
+        sock = self._sock = await dial(target.host, target.port)
         try:
             if target.encrypted:
                 context = tls.any_certificate() if target.pin else self._trust or tls.system_trust()
@@ -159,6 +185,15 @@ class ClientStream(asyncio.BufferedProtocol):
         except BaseException:
             sock.close()
             raise
+        self._attached = True
+        if self._state is _State.CLOSED and self._transport is not None:
+            self._transport.abort()
+
+    def _abort_transport(self) -> None:
+        # uvloop closes a socket twice, the second time perhaps somebody else's, when its transport is
+        # aborted before the loop is done with connecting
+        if self._transport is not None and self._attached:
+            self._transport.abort()
 
     def _check_pin(self, transport: asyncio.BaseTransport) -> None:
         if not self._target.encrypted or not self._target.pin:
@@ -174,7 +209,9 @@ class ClientStream(asyncio.BufferedProtocol):
         # uvloop's transports are none of asyncio's classes.
         self._transport = transport = cast(asyncio.Transport, transport)
         if self._state is _State.CLOSED:
-            transport.abort()
+            return
+        if self._timed_out:
+            self._fail(self._too_late())
             return
         try:
             self._check_pin(transport)
@@ -217,6 +254,5 @@ class ClientStream(asyncio.BufferedProtocol):
         if self._state is _State.CLOSED:
             return
         self._state = _State.CLOSED
-        if self._transport is not None:
-            self._transport.abort()
+        self._abort_transport()
         self._sink.stream_closed(self.name, error)
