@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,8 @@ CORPUS, FOUND = HERE / "corpus", HERE / "found"
 KEPT = HERE.parent.parent / ".fuzz"
 INSTRUMENTED = ["peerway", "h11", "defusedxml", "urllib.parse", "tomllib"]
 MAX_BYTES = 4096
-GROWN_BYTES = 1024  # the corpus is small, so that its replay is a moment's work
+GROWN_BYTES = 1024  # of an input; and the corpus is small, so that its replay is a moment's work
+TARGET_BYTES, TARGET_INPUTS = 8_000, 60  # of all inputs of a target
 MEMORY_MB = 1500
 SLOWEST_S = 10  # for one input
 
@@ -72,19 +74,27 @@ def run(name: str, seconds: int) -> int:
 
 
 def grow(name: str) -> int:
-    """Add to the corpus, as few and as small as can be, what reaches code that nothing in it does."""
-    before = {path.name for path in (CORPUS / name).iterdir()} if (CORPUS / name).exists() else set()
-    (CORPUS / name).mkdir(parents=True, exist_ok=True)
-    small = KEPT / f"{name}.small"
+    """Add to the corpus what reaches code that nothing in it does: as few and as small as can be."""
+    corpus, small = CORPUS / name, KEPT / f"{name}.small"
+    corpus.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(small, ignore_errors=True)
     small.mkdir(parents=True)
-    for path in sorted((KEPT / name).iterdir()) if (KEPT / name).exists() else ():
+    for path in (KEPT / name).iterdir() if (KEPT / name).exists() else ():
         if path.stat().st_size <= GROWN_BYTES:
             shutil.copy(path, small)
-    done = libfuzzer(name, "-merge=1", str(CORPUS / name), str(small))
+    before = set(corpus.iterdir())
+    done = libfuzzer(name, "-merge=1", str(corpus), str(small))
     shutil.rmtree(small)
-    added = {path.name for path in (CORPUS / name).iterdir()} - before
-    print(f"{name}: {len(added)} added to {len(before)}")
+    added = sorted(set(corpus.iterdir()) - before, key=lambda path: (path.stat().st_size, path.name))
+    keep_every = -(-len(added) // TARGET_INPUTS) or 1
+    room = TARGET_BYTES - sum(path.stat().st_size for path in before)
+    for number, path in enumerate(added):
+        size = path.stat().st_size
+        if number % keep_every or size > room:
+            path.unlink()
+        else:
+            room -= size
+    print(f"{name}: {len(set(corpus.iterdir()) - before)} added to {len(before)}")
     return int(done.returncode != 0)
 
 
@@ -108,7 +118,8 @@ def fuzz(name: str, *arguments: str) -> None:
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.fuzz.targets import TARGETS
-    atheris.Setup([name, *arguments], TARGETS[name])
+    ourselves = shlex.join([sys.executable, "-m", "tests.fuzz", "--inside", name])  # to be started again by
+    atheris.Setup([ourselves, *arguments], TARGETS[name])
     atheris.Fuzz()
 
 
