@@ -143,6 +143,26 @@ def test_a_ping_of_theirs_begins_the_schedule_again():
     assert len(bench.sent()) == 1 + 18  # a pong, and pings as in the beginning
 
 
+def test_in_a_round_theirs_begin_it_again_once():
+    bench = Bench()
+    bench.pair.start(0.0)
+    for counter in range(1, 301):
+        bench.run_until(bench.now + 0.2)
+        bench.pair.ping_received(counter, THEIRS, bench.now)
+    assert sum(isinstance(message, Ping) for message in bench.sent()) == 2 * 29
+    bench.pair.forget("another round")
+    bench.pair.ping_received(301, THEIRS, bench.now)
+    bench.run_until(bench.now + 0.01)
+    assert any(isinstance(message, Ping) for message in bench.sent())
+
+
+def test_where_all_is_idle_a_ping_of_theirs_is_answered_and_begins_nothing():
+    bench = Bench()
+    bench.pair.ping_received(1, THEIRS, 0.0, is_idle=True)
+    bench.run_until(100.0)
+    assert [type(message) for message in bench.sent()] == [Pong]
+
+
 def test_a_relay_is_tried_for_ever():
     bench = Bench(PathKind.RELAY, RelayAddress("http://r", b"k" * 32))
     bench.pair.start(0.0)

@@ -38,6 +38,11 @@ from peerway.sim.plan import CARRIER_NETWORK
 HOME = NatBehaviour()
 CONE = NatBehaviour(filtering=Filtering.ENDPOINT_INDEPENDENT)
 SYMMETRIC = NatBehaviour(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports=PortAllocation.RANDOM)
+EVER_NEW = NatBehaviour(
+    mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT,
+    filtering=Filtering.ENDPOINT_INDEPENDENT,
+    ports=PortAllocation.RANDOM,
+)
 FIREWALL = NatBehaviour(translates=False)
 
 TWO_HOMES = InternetPlan(
@@ -230,6 +235,21 @@ _ALL = (
                 relays=(RelayPlan("relay1.test"), RelayPlan("relay2.test")),
             ),
             (Dial("both"),),
+        ),
+    ),
+    NamedScenario(
+        "ever-new-ports",
+        "Two NATs let everything in, and show a new port to each address: pings come to an end.",
+        Scenario(
+            802045,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan("left-home", nat4=EVER_NEW, quality=LinkQuality(delay_s=0.02, loss=0.05)),
+                    RouterPlan("right-home", nat4=EVER_NEW, quality=LinkQuality(delay_s=0.02)),
+                ),
+            ),
+            (Dial("left"), Pause(130.0)),
         ),
     ),
     NamedScenario(

@@ -193,7 +193,7 @@ class PathAgent(Composite[PathKey]):
         if isinstance(probe.message, Ping):
             pair = pair or self._learn_reflexive(key, now)
             if pair is not None:
-                pair.ping_received(probe.counter, probe.message, now)
+                pair.ping_received(probe.counter, probe.message, now, is_idle=self._usage.is_idle)
         elif pair is not None:
             pair.pong_received(probe.message, now)
         else:

@@ -58,6 +58,7 @@ BLACK_HOLE_DATAGRAMS = 16  # sent, and none of them arrived, while pings did
 BLACK_HOLE_S = 1.0  # after so long fewer are enough: as many as chance would not lose
 DISTRUST_FIRST_S, DISTRUST_CAP_S = 10.0, 640.0  # what was a black hole is proven again only then
 TRIGGERED_GAP_S = 0.04  # between pings that theirs give rise to
+SCHEDULES_PER_ROUND = 2  # two NATs may show a new port to each ping: then each has reason to ping for ever
 RELAY_RETRY_S = 5.0  # a relay is waited for; an address is left alone until the next round
 _SCHEDULE = ((0.05, 4), (0.1, 4), (0.2, 6), (0.4, 4), (1.0, 10))
 
@@ -179,6 +180,7 @@ class Pair(Leaf):
         self._answered_full = False
         self._heard = False
         self._sent = 0
+        self._begun = 0
         self._sent_at = -math.inf
         self._misses = 0
         self._in_a_row = 0
@@ -209,6 +211,7 @@ class Pair(Leaf):
             self._events.append(ProbingStarted(self.local, self.remote))
         if self.state is PairState.PROBING:
             self._sent = 0
+            self._begun += 1
             self._timers.set("ping", now, "probe: start")
 
     def watch(self, interval: float | None, *, carries_data: bool, now: float) -> None:
@@ -239,7 +242,7 @@ class Pair(Leaf):
         self.state = PairState.CLOSED
         self.has_failed = True
         self._answered = self._answered_full = self._heard = self._data_confirmed = False
-        self._misses = self._in_a_row = 0
+        self._misses = self._in_a_row = self._begun = 0
         self._outstanding.clear()
         self._timers.cancel("overdue")
         self._timers.cancel("ping")
@@ -252,17 +255,19 @@ class Pair(Leaf):
 
     # --- what arrives
 
-    def ping_received(self, counter: int, ping: Ping, now: float) -> None:
-        """Answer to where it came from, once; a first ping is a reason to ping back at once."""
+    def ping_received(self, counter: int, ping: Ping, now: float, *, is_idle: bool = False) -> None:
+        """Answer to where it came from, once; a first ping is a reason to ping back, unless all is idle."""
         if not self._pings_seen.admit(counter):
             self._drop("probe: replayed")
             return
         pong = Pong(ping.token, self.data_received, observed_address(self.remote))
         self._transmits.append(Transmit((self._sealer.seal(pong)[1],), self.remote, self.local))
         self._heard = True
-        if self.state is PairState.CLOSED or (self.state is PairState.PROBING and "ping" not in self._timers):
-            self.start(now)
-        elif self.state is PairState.PROBING and now - self._sent_at >= TRIGGERED_GAP_S:
+        is_over = self.state is PairState.PROBING and "ping" not in self._timers
+        if self.state is PairState.CLOSED or (is_over and self._begun < SCHEDULES_PER_ROUND):
+            if not is_idle:
+                self.start(now)
+        elif self.state is PairState.PROBING and not is_over and now - self._sent_at >= TRIGGERED_GAP_S:
             self._timers.set("ping", now, "probe: theirs arrived")
         self._prove(now)
 
