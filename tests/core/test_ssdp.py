@@ -148,6 +148,16 @@ def test_a_reference_that_leads_elsewhere_is_refused(reference, reason):
         HERE.join(reference)
 
 
+def test_a_location_stays_short_whatever_it_is_made_of():
+    assert len(str(HERE.join("a" * 400))) <= 512
+    with pytest.raises(WireError, match="too long"):
+        HERE.join("a" * 512)
+    without_port = "http://10.1.1.1/" + "a" * 494
+    assert len(without_port) == 510
+    with pytest.raises(WireError, match="too long"):  # ":80" makes 513 of it
+        parse_location(without_port)
+
+
 @given(st.binary(max_size=300) | st.binary(max_size=200).map(lambda data: CAPTURED.encode()[:150] + data))
 def test_any_bytes_are_an_answer_or_a_wire_error(data):
     try:

@@ -48,7 +48,7 @@ class Location:
             joined = Location(self.host, self.port, _checked_path(directory + reference))
         if joined.host != self.host:
             raise WireError(f"upnp: {self.host} points to another host, {joined.host}")
-        return joined
+        return _bounded(joined)
 
 
 def parse_location(text: str) -> Location:
@@ -64,7 +64,14 @@ def parse_location(text: str) -> Location:
     number = int(port) if port else HTTP_PORT
     if not 0 < number < 65536:
         raise WireError("upnp: a location with a wrong port")
-    return Location(ip, number, _checked_path(path or "/"))
+    return _bounded(Location(ip, number, _checked_path(path or "/")))
+
+
+def _bounded(location: Location) -> Location:
+    """The same: with its port written out, or joined from two parts, it may be longer than either was."""
+    if len(str(location)) > MAX_TEXT:
+        raise WireError("upnp: a location is too long")
+    return location
 
 
 def _checked_path(path: str) -> str:
