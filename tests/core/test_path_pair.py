@@ -339,6 +339,13 @@ def test_a_path_that_lets_only_small_packets_through_stays_in_doubt_when_data_ha
     assert bench.pair.state is PairState.PROBING
 
 
+def test_where_all_is_idle_a_path_that_is_probed_is_left_alone():
+    bench = Bench()
+    bench.pair.start(0.0)
+    bench.pair.watch(None, carries_data=False, now=0.0)
+    assert bench.pair.poll_deadline() is None
+
+
 def test_an_idle_path_sends_nothing():
     bench = Bench()
     bench.prove()

@@ -366,6 +366,9 @@ class PathAgent(Composite[PathKey]):
             if isinstance(key[1], UdpAddress) and now - (pair.answered_at or 0.0) > STALE_S:
                 pair.forget(f"nothing was sent on it for {now - (pair.answered_at or 0.0):.0f} s")
                 self._touch(key)
+            elif pair.state is PairState.PROBING:
+                pair.start(now)
+                self._touch(key)
         self._begin_round(first_of_turns(self._round), now)
 
     def _begin_round(self, number: int, now: float) -> None:

@@ -215,16 +215,14 @@ class Pair(Leaf):
             self._timers.set("ping", now, "probe: start")
 
     def watch(self, interval: float | None, *, carries_data: bool, now: float) -> None:
-        """Ping a proven path every `interval` seconds, or no longer (None)."""
+        """Ping a proven path every `interval` seconds; None: ping no path any more, proven or not."""
         self._carries_data = carries_data
-        if interval == self._interval:
-            return
-        self._interval = interval
+        before, self._interval = self._interval, interval
         if interval is None:
             self._timers.cancel("ping")
             self._timers.cancel("overdue")
             self._outstanding.clear()
-        elif self.state in (PairState.PROVEN, PairState.DOUBTED):
+        elif interval != before and self.state in (PairState.PROVEN, PairState.DOUBTED):
             self._timers.set("ping", now, "watch: interval changed")
 
     def ping(self, now: float) -> None:
