@@ -19,7 +19,7 @@ from peerway.sim.network import LinkQuality, Router
 from peerway.sim.topology import KINDS
 from peerway.sim.world import World
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]  # a busy machine is given three attempts
 
 ATTEMPTS = 3  # to be in time on a busy machine
 NAMES = [name for name in KERNEL_KINDS if name in KINDS]
