@@ -6,8 +6,11 @@ import logging
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from tests.server.relay_peer import RelayPeer, run, trusting_client, until
 
+from peerway.core.quic.certificate import pem
 from peerway.core.relay.url import RelayUrl
 from peerway.server import Server
 from peerway.server.certificate import self_signed
@@ -114,6 +117,12 @@ def garbled(files):
     files.certificate.write_text("hello")
 
 
+def of_no_version(files):
+    certificate = x509.load_pem_x509_certificate(self_signed("relay.example").certificate)
+    der = certificate.public_bytes(serialization.Encoding.DER).replace(b"\xa0\3\2\1\2", b"\xa0\3\2\1\6", 1)
+    files.certificate.write_bytes(pem("CERTIFICATE", der))
+
+
 def half_renewed(files):
     files.certificate.write_bytes(self_signed("relay.example").certificate)
 
@@ -127,6 +136,7 @@ def without_key(files):
     [
         (gone, "c.pem: No such file"),
         (garbled, "c.pem is not a certificate in PEM form"),
+        (of_no_version, "c.pem is not a certificate in PEM form"),
         (half_renewed, "do not work together"),
         (without_key, "do not work together"),
     ],

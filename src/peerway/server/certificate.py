@@ -82,8 +82,8 @@ def load(certificate: Path, key: Path) -> ServerCertificate:
     except OSError as error:
         raise CertificateError(f"cannot read {error.filename}: {error.strerror}") from None
     try:
-        _ = loaded.pin
-    except ValueError as error:
+        _ = loaded.pin, loaded.not_after
+    except (ValueError, TypeError, x509.InvalidVersion) as error:  # all of what cryptography raises here
         raise CertificateError(f"{certificate} is not a certificate in PEM form: {error}") from None
     return loaded
 
