@@ -148,6 +148,13 @@ def test_nothing_is_told_after_the_end():
     assert outcome(exchange) == (None, False)
 
 
+def test_a_stream_that_is_said_to_stand_twice_is_asked_once():
+    exchange = asked()
+    exchange.stream_opened(0.1)
+    assert isinstance(exchange.poll_transmit(), StreamWrite)
+    assert exchange.poll_transmit() is None
+
+
 HTTP_PIECES = st.lists(
     st.sampled_from(
         [

@@ -61,7 +61,9 @@ class HttpExchange(Leaf):
         self._timers.set("patience", now + PATIENCE_S, f"port mapping: {request.location} does not answer")
 
     def stream_opened(self, now: float) -> None:
-        """The stream stands: ask."""
+        """The stream stands: ask, once."""
+        if self._over or self._connection.our_state is not h11.IDLE:
+            return
         location = self._request.location
         headers = [
             ("Host", f"{location.host}:{location.port}"),
