@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from tests.fuzz.choices import Choices
 
-from peerway.core.machine import Event, Machine, Output
+from peerway.core.machine import (
+    CloseStream,
+    Event,
+    Machine,
+    OpenSocket,
+    OpenStream,
+    Output,
+    StreamWrite,
+    Transmit,
+)
 
 START_S = 1000.0
 MOST_OUTPUTS = 20_000  # of one input: more can only be a loop
@@ -72,3 +81,32 @@ class Course:
             self.machine.handle_timeout(self.now)
             self.drain()
         raise AssertionError(f"more than {wakes} wake-ups in {seconds} s")
+
+
+class Wishes:
+    """What a machine has asked of its driver and not been given yet: sockets, streams, and what it sent."""
+
+    def __init__(self) -> None:
+        self.sockets: list[OpenSocket] = []
+        self.opening: list[str] = []  # streams that have not been answered
+        self.streams: list[str] = []  # those, and the ones that stand
+        self.sent: list[Transmit] = []
+        self.written: list[StreamWrite] = []
+
+    def note(self, outputs: list[Output], events: list[Event]) -> list[Event]:
+        """Take in what was said; returns the events that ask for nothing of this."""
+        for output in outputs:
+            (self.written if isinstance(output, StreamWrite) else self.sent).append(output)
+        others = []
+        for event in events:
+            if isinstance(event, OpenSocket):
+                self.sockets.append(event)
+            elif isinstance(event, OpenStream):
+                self.streams.append(event.stream)
+                self.opening.append(event.stream)
+            elif isinstance(event, CloseStream):
+                if event.stream in self.streams:
+                    self.streams.remove(event.stream)
+            else:
+                others.append(event)
+        return others

@@ -4,7 +4,7 @@ import random
 from collections import deque
 
 from tests.fuzz.choices import Choices
-from tests.fuzz.driving import Course
+from tests.fuzz.driving import Course, Wishes
 from tests.fuzz.gateway_machines import changed
 from tests.fuzz.peer_machines import some_candidates
 from tests.fuzz.stun_machines import stun_response
@@ -267,94 +267,104 @@ def _use(us: NodeMachine, choices: Choices, number: int, kind: int, now: float) 
         pass  # it is over and was released; or there is no such stream
 
 
+class _Check:
+    """A check, and the network it is made on, in which each method lets one thing happen."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        options = choices.number()
+        question = Question(
+            (RelayUrl.parse(RELAY), RelayUrl.parse("https://relay.example")),
+            (("203.0.113.20", 3478), ("stun.example", 3478)),
+            hairpin=bool(options & 1),
+            slow=bool(options & 2),
+            quick=bool(options & 4),
+        )
+        self.check = Netcheck(question, random.Random(1))
+        self.course = Course(self.check)
+        self.wishes = Wishes()
+        self.bound: list[UdpAddress] = []
+        self.names: list[str] = []
+        self.done = 0
+        self.check.start(choices.pick(PICTURES), self.course.now)
+        self.take()
+
+    def take(self) -> None:
+        self.course.drain()
+        for event in self.wishes.note(*self.course.said()):
+            if isinstance(event, CloseSocket):
+                self.bound.remove(event.local)
+            elif isinstance(event, Resolve):
+                self.names.append(event.name)
+            self.done += isinstance(event, CheckDone)
+        assert self.done <= 1
+
+    def step(self, number: int) -> None:
+        """One thing, and what it calls for."""
+        wishes, kind = self.wishes, number % 10
+        if kind <= 1 and wishes.sockets:
+            self.open_socket(number)
+        elif kind <= 4 and wishes.sent:
+            self.answer()
+        elif kind == 5 and self.names:
+            ips = self.choices.pick((("203.0.113.30",), ("2001:db8::5",), (), ("203.0.113.20", "::1")))
+            self.check.resolved(self.names.pop(), ips, self.course.now)
+        elif kind == 6 and wishes.opening:
+            self.check.stream_opened(wishes.opening.pop(), self.course.now)
+        elif kind == 7 and wishes.streams:
+            self.disturb_stream()
+        elif kind == 8 and wishes.sent:
+            self.check.transmit_failed(wishes.sent[-1], "no route to host", self.course.now)
+        else:
+            self.course.pass_time(self.choices)
+        self.take()
+        assert self.check.report is not None
+
+    def open_socket(self, number: int) -> None:
+        request, now = self.wishes.sockets.pop(0), self.course.now
+        if self.choices.number() >= 240:
+            self.check.socket_failed(request.interface, request.ip, "no descriptor", now)
+            return
+        local = UdpAddress(request.ip, 50_000 + len(self.wishes.sent) + len(self.bound) + number)
+        if local in self.bound:
+            self.check.socket_failed(request.interface, request.ip, "in use", now)
+        else:
+            self.bound.append(local)
+            self.check.socket_opened(request.interface, local, now)
+
+    def answer(self) -> None:
+        asked = self.wishes.sent.pop(self.choices.number() % len(self.wishes.sent))
+        assert isinstance(asked.remote, UdpAddress)
+        answer = stun_response(self.choices, asked.segments[0])
+        self.check.receive(Datagram(answer, asked.remote, asked.local), self.course.now)
+
+    def disturb_stream(self) -> None:
+        stream = self.choices.pick(self.wishes.streams)
+        if self.choices.flag():
+            self.check.stream_data(stream, self.choices.piece(300), self.course.now)
+        else:
+            self.wishes.streams.remove(stream)
+            self.check.stream_closed(stream, "reset", self.course.now)
+
+    def finish(self) -> None:
+        """Everything has been closed again, sockets that come late, too."""
+        self.course.finish(seconds=1000.0)
+        self.take()
+        for request in self.wishes.sockets:
+            self.bound.append(UdpAddress(request.ip, 1))
+            self.check.socket_opened(request.interface, self.bound[-1], self.course.now)
+            self.take()
+        assert self.done == 1
+        assert self.bound == []
+
+
 def netcheck(data: bytes) -> None:
     """A check among servers that answer anything, and relays whose web pages are anything."""
     choices = Choices(data)
-    options = choices.number()
-    question = Question(
-        (RelayUrl.parse(RELAY), RelayUrl.parse("https://relay.example")),
-        (("203.0.113.20", 3478), ("stun.example", 3478)),
-        hairpin=bool(options & 1),
-        slow=bool(options & 2),
-        quick=bool(options & 4),
-    )
-    check = Netcheck(question, random.Random(1))
-    course = Course(check)
-    check.start(choices.pick(PICTURES), course.now)
-    asked: list[Transmit] = []
-    sockets: list[OpenSocket] = []
-    open_sockets: list[UdpAddress] = []
-    streams: list[str] = []
-    closed_yet: list[str] = []
-    names: list[str] = []
-    done = 0
-
-    def take() -> None:
-        nonlocal done
-        course.drain()
-        outputs, events = course.said()
-        asked.extend(output for output in outputs if isinstance(output, Transmit))
-        for event in events:
-            if isinstance(event, OpenSocket):
-                sockets.append(event)
-            elif isinstance(event, CloseSocket):
-                open_sockets.remove(event.local)
-            elif isinstance(event, OpenStream):
-                streams.append(event.stream)
-                closed_yet.append(event.stream)
-            elif isinstance(event, CloseStream) and event.stream in streams:
-                streams.remove(event.stream)
-            elif isinstance(event, Resolve):
-                names.append(event.name)
-            done += isinstance(event, CheckDone)
-        assert done <= 1
-
-    take()
+    check = _Check(choices)
     for step in choices.steps():
-        kind = step % 10
-        if kind <= 1 and sockets:
-            request = sockets.pop(0)
-            if choices.number() < 240:
-                open_sockets.append(UdpAddress(request.ip, 50_000 + len(asked) + len(open_sockets) + step))
-                if open_sockets.count(open_sockets[-1]) > 1:
-                    open_sockets.pop()
-                    check.socket_failed(request.interface, request.ip, "in use", course.now)
-                else:
-                    check.socket_opened(request.interface, open_sockets[-1], course.now)
-            else:
-                check.socket_failed(request.interface, request.ip, "no descriptor", course.now)
-        elif kind <= 4 and asked:
-            question_sent = asked.pop(choices.number() % len(asked))
-            assert isinstance(question_sent.remote, UdpAddress)
-            answer = stun_response(choices, question_sent.segments[0])
-            check.receive(Datagram(answer, question_sent.remote, question_sent.local), course.now)
-        elif kind == 5 and names:
-            ips = choices.pick((("203.0.113.30",), ("2001:db8::5",), (), ("203.0.113.20", "::1")))
-            check.resolved(names.pop(), ips, course.now)
-        elif kind == 6 and closed_yet:
-            check.stream_opened(closed_yet.pop(), course.now)
-        elif kind == 7 and streams:
-            stream = choices.pick(streams)
-            if choices.flag():
-                check.stream_data(stream, choices.piece(300), course.now)
-            else:
-                streams.remove(stream)
-                check.stream_closed(stream, "reset", course.now)
-        elif kind == 8 and asked:
-            check.transmit_failed(asked[-1], "no route to host", course.now)
-        else:
-            course.pass_time(choices)
-        take()
-        assert check.report is not None
-    course.finish(seconds=1000.0)
-    take()
-    for request in sockets:
-        local = UdpAddress(request.ip, 1)
-        open_sockets.append(local)
-        check.socket_opened(request.interface, local, course.now)
-        take()
-    assert done == 1
-    assert open_sockets == []
+        check.step(step)
+    check.finish()
 
 
 TARGETS = (node, netcheck)

@@ -8,7 +8,7 @@ from tests.fuzz.driving import Course
 
 from peerway.core.budget import ProbeBudget
 from peerway.core.identity import SecretKey
-from peerway.core.machine import Event, InterfaceAddress, RelayAddress, Transmit, UdpAddress
+from peerway.core.machine import Address, Event, InterfaceAddress, RelayAddress, Transmit, UdpAddress
 from peerway.core.path.agent import MAX_PAIRS, MAX_PEER_REFLEXIVE, PathAgent
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind, TargetPolicy, networks_of
 from peerway.core.probe.message import FULL_SIZE, Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
@@ -110,78 +110,109 @@ def _signal(choices: Choices, session: SignalSession) -> Signal:
     return Signal(THEM.node_id, US.node_id, secret, echo, choices.number() + 1, body)
 
 
-def path_agent(data: bytes) -> None:
-    """A peer whose probes come from anywhere, whose candidates are anything, and relays that come and go."""
-    choices = Choices(data)
-    seal, opens = derive_keys(US.node_id, b"a" * 32, THEM.node_id, b"b" * 32)
-    their_seal, their_open = derive_keys(THEM.node_id, b"b" * 32, US.node_id, b"a" * 32)
-    sealer, opener = ProbeSealer(their_seal, 1), ProbeOpener(their_open)
-    policy = TargetPolicy(networks_of((InterfaceAddress("eth0", "192.168.1.2", 24),)))
-    budget = ProbeBudget()
-    agent = PathAgent(ProbeSealer(seal, 1), ProbeOpener(opens), policy, budget, random.Random(1), 1000.0)
-    course = Course(agent)
-    agent.set_sockets(SOCKETS[:1], policy, course.now)
-    pings: deque = deque(maxlen=64)
-    copies: deque = deque(maxlen=16)
-    for step in choices.steps():
-        kind = step % 14
-        remote = choices.pick((*ADDRESSES, *ROUTES[:4]))
-        local = None if isinstance(remote, RelayAddress) else choices.pick(SOCKETS)
-        if kind <= 2 and pings:
-            transmit, token = pings[choices.number() % len(pings)]
+class _Paths:
+    """An agent, and its peer somewhere on the network, in which each method lets one thing happen."""
+
+    def __init__(self, choices: Choices) -> None:
+        self.choices = choices
+        seal, opens = derive_keys(US.node_id, b"a" * 32, THEM.node_id, b"b" * 32)
+        their_seal, their_open = derive_keys(THEM.node_id, b"b" * 32, US.node_id, b"a" * 32)
+        self.sealer, self.opener = ProbeSealer(their_seal, 1), ProbeOpener(their_open)
+        self.policy = TargetPolicy(networks_of((InterfaceAddress("eth0", "192.168.1.2", 24),)))
+        ours = ProbeSealer(seal, 1), ProbeOpener(opens)
+        self.agent = PathAgent(*ours, self.policy, ProbeBudget(), random.Random(1), 1000.0)
+        self.course = Course(self.agent)
+        self.pings: deque = deque(maxlen=64)
+        self.copies: deque = deque(maxlen=16)
+        self.agent.set_sockets(SOCKETS[:1], self.policy, self.course.now)
+
+    def step(self, number: int) -> None:
+        """One thing, and what it calls for."""
+        kind = number % 14
+        remote = self.choices.pick((*ADDRESSES, *ROUTES[:4]))
+        local = None if isinstance(remote, RelayAddress) else self.choices.pick(SOCKETS)
+        if kind <= 5:
+            self.probe(kind, local, remote)
+        elif kind <= 10:
+            self.change(kind)
+        elif kind == 11:
+            self.carry(local, remote)
+        elif kind == 12:
+            (self.agent.ping if self.choices.flag() else self.agent.verify)(self.course.now)
+        else:
+            self.course.pass_time(self.choices)
+        self.look()
+
+    def probe(self, kind: int, local: UdpAddress | None, remote: Address) -> None:
+        """An answer, a ping, or something that was sealed once, or never."""
+        choices, now = self.choices, self.course.now
+        if kind <= 2 and self.pings:
+            transmit, token = self.pings[choices.number() % len(self.pings)]
             if choices.number() < 200:
                 remote, local = transmit.remote, transmit.local
             pong = Pong(token, choices.number(2), choices.pick((None, *ADDRESSES)))
-            agent.probe_received(sealer.seal(pong)[1], local, remote, course.now)
+            self.agent.probe_received(self.sealer.seal(pong)[1], local, remote, now)
         elif kind <= 4:
             size = choices.pick((60, FULL_SIZE))
-            copies.append(sealer.seal(Ping(choices.exactly(8), choices.flag(), size))[1])
+            self.copies.append(self.sealer.seal(Ping(choices.exactly(8), choices.flag(), size))[1])
             if choices.number() < 220:
-                agent.probe_received(copies[-1], local, remote, course.now)
-        elif kind == 5:
-            probe = choices.piece(80) if choices.flag() or not copies else choices.pick(copies)
-            agent.probe_received(probe, local, remote, course.now)
-        elif kind == 6:
-            agent.set_candidates(some_candidates(choices), course.now)
+                self.agent.probe_received(self.copies[-1], local, remote, now)
+        else:
+            probe = choices.piece(80) if choices.flag() or not self.copies else choices.pick(self.copies)
+            self.agent.probe_received(probe, local, remote, now)
+
+    def change(self, kind: int) -> None:
+        """Candidates, sockets, relays, rounds and addresses come and go."""
+        agent, choices, now = self.agent, self.choices, self.course.now
+        if kind == 6:
+            agent.set_candidates(some_candidates(choices), now)
         elif kind == 7:
-            agent.set_sockets(SOCKETS[: choices.number() % 4], policy, course.now)
+            agent.set_sockets(SOCKETS[: choices.number() % 4], self.policy, now)
         elif kind == 8:
             relay = choices.pick(ROUTES[:4])
             assert isinstance(relay, RelayAddress)
             if choices.flag():
-                agent.add_relay(RelayAddress(relay.url, bytes([choices.number() % 6]) * 32), course.now)
+                agent.add_relay(RelayAddress(relay.url, bytes([choices.number() % 6]) * 32), now)
             else:
-                agent.remove_relay(relay.url, course.now)
+                agent.remove_relay(relay.url, now)
         elif kind == 9:
-            agent.join_round(choices.number(), course.now)
-            agent.peer_ready(course.now)
-        elif kind == 10:
-            agent.network_changed(choices.pick(((), (4,), (6,), (4, 6))), course.now)
-        elif kind == 11:
-            if agent.selected is not None:
-                agent.data_sent(agent.selected, choices.number() + 1, course.now)
-            agent.data_received(local, remote, choices.number() + 1)
-            agent._settle(course.now)
-        elif kind == 12:
-            (agent.ping if choices.flag() else agent.verify)(course.now)
+            agent.join_round(choices.number(), now)
+            agent.peer_ready(now)
         else:
-            course.pass_time(choices)
-        course.drain()
-        for output in course.said()[0]:
+            agent.network_changed(choices.pick(((), (4,), (6,), (4, 6))), now)
+
+    def carry(self, local: UdpAddress | None, remote: Address) -> None:
+        if self.agent.selected is not None:
+            self.agent.data_sent(self.agent.selected, self.choices.number() + 1, self.course.now)
+        self.agent.data_received(local, remote, self.choices.number() + 1)
+        self.agent._settle(self.course.now)
+
+    def look(self) -> None:
+        """What is sent goes where it may, and what is kept is bounded."""
+        self.course.drain()
+        for output in self.course.said()[0]:
             assert isinstance(output, Transmit)
-            assert not (
-                isinstance(output.remote, UdpAddress) and output.remote.ip in ("127.0.0.1", "224.0.0.1")
-            )
+            if isinstance(output.remote, UdpAddress):
+                assert output.remote.ip not in ("127.0.0.1", "224.0.0.1")
             assert len(output.segments[0]) <= FULL_SIZE
-            said = opener.open(output.segments[0]).message
+            said = self.opener.open(output.segments[0]).message
             if isinstance(said, Ping):
-                pings.append((output, said.token))
+                self.pings.append((output, said.token))
+        agent = self.agent
         assert len(agent._pairs) <= MAX_PAIRS
         assert len(agent._reflexive) <= MAX_PEER_REFLEXIVE
         assert agent.selected is None or agent.selected in agent._pairs
         assert agent.companion is None or agent.companion in agent._pairs
+
+
+def path_agent(data: bytes) -> None:
+    """A peer whose probes come from anywhere, whose candidates are anything, and relays that come and go."""
+    choices = Choices(data)
+    paths = _Paths(choices)
+    for step in choices.steps():
+        paths.step(step)
     if len(data) % 8 == 0:  # it takes its time
-        course.finish(seconds=300.0, wakes=8000)
+        paths.course.finish(seconds=300.0, wakes=8000)
 
 
 class _Script:
