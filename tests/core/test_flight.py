@@ -97,3 +97,12 @@ def test_goodbye_goes_by_all_other_ways_at_once_and_by_all_again_and_again():
         assert sent(flight) == [(2, DIRECT[1]), (2, RELAY[1])]
     assert times == [10.1, 10.3, 10.9, 12.7]
     assert not flight.is_parting
+
+
+def test_goodbye_is_not_said_by_a_socket_that_is_gone():
+    flight = flying(1)
+    flight.part(DIRECT, (RELAY,), 1.0)
+    assert sent(flight) == [(1, RELAY[1])]
+    flight.sockets_changed(())
+    flight.handle_timeout(1.1)
+    assert sent(flight) == [(1, RELAY[1])]

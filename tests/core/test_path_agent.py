@@ -1,5 +1,6 @@
 """One agent, and a peer whose probes arrive from wherever a test says."""
 
+import itertools
 import random
 
 import pytest
@@ -10,7 +11,8 @@ from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.agent import MAX_PAIRS, MAX_PEER_REFLEXIVE, PathAgent, RoundBegun
 from peerway.core.path.candidate import Candidate, CandidateKind, TargetPolicy
 from peerway.core.path.events import CandidateLearned, PathProven, PathSelected
-from peerway.core.path.pair import OPENER_TTL, PairState
+from peerway.core.path.pair import PairState
+from peerway.core.path.rounds import OPENER_TTL
 from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
 
 US, THEM = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
@@ -108,6 +110,19 @@ def test_a_ping_counts_though_a_copy_from_elsewhere_was_quicker():
     bench.arrive(ping, PEER)
     bench.arrive(ping, PEER)
     assert pongs(bench) == [ELSEWHERE, PEER]
+
+
+def test_a_copy_is_not_answered_again_by_a_pair_that_was_made_anew():
+    bench = Bench()
+    ping = bench.ping()
+    bench.arrive(ping)
+    bench.agent.set_sockets((), TargetPolicy(), 0.0)
+    bench.agent.set_sockets((SOCKET,), TargetPolicy(), 0.0)
+    bench.arrive(ping)
+    assert pongs(bench) == [PEER]
+    assert bench.agent.drops["probe: replayed"] == 1
+    bench.arrive(bench.ping())
+    assert pongs(bench) == [PEER]
 
 
 @pytest.mark.parametrize("overtaken", [False, True])
@@ -230,6 +245,46 @@ def test_unanswered_addresses_are_left_alone_until_the_next_round():
     assert bench.events(RoundBegun) == []
     assert pings_until(bench, 55.5) == [(55.0, OPENER_TTL), (55.0, OPENER_TTL + 1)]
     assert [event.number for event in bench.events(RoundBegun)] == [1]
+
+
+def rounds(bench, until):
+    """When each round begins, while the connection is in use."""
+    begun, now = [], 0.0
+    while now < until:
+        now += 1.0
+        bench.agent.data_sent((SOCKET, PEER), 1, now)
+        bench.agent.handle_timeout(now)
+        begun.extend((event.number, now) for event in bench.events(RoundBegun))
+        bench.sent()
+    return begun
+
+
+def test_rounds_follow_each_other_until_all_routers_are_given_time_to_forget():
+    begun = [(1, 55.0), (2, 110.0), (3, 165.0), (4, 220.0), (5, 275.0), (6, 605.0), (7, 660.0)]
+    assert rounds(Bench(), 700.0) == begun
+
+
+def gaps(begun):
+    """Seconds from each round to the next."""
+    return [later - earlier for (_, earlier), (_, later) in itertools.pairwise(begun)]
+
+
+def test_where_a_path_has_worked_they_go_on():
+    bench = Bench((PEER, ELSEWHERE))
+    prove(bench, PEER, SOCKET, 0.0)
+    assert gaps(rounds(bench, 700.0)) == 11 * [55.0]
+
+
+@pytest.mark.parametrize("who", ["we", "the peer"])
+def test_it_has_not_worked_from_where_we_are_now(who):
+    bench = Bench((PEER, ELSEWHERE))
+    prove(bench, PEER, SOCKET, 0.0)
+    if who == "we":
+        bench.agent.network_changed((4,), 1.0)
+    else:
+        bench.agent.set_candidates((Candidate(CandidateKind.REFLEXIVE, ELSEWHERE),), 1.0)
+        bench.agent.join_round(6, 1.0)
+    assert gaps(rounds(bench, 700.0))[-2:] == [330.0, 55.0]
 
 
 def test_in_a_round_pings_wait_for_the_peer():

@@ -8,15 +8,13 @@ from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.events import PathDoubted, PathKind, PathLost, PathProven, PathRecovered
 from peerway.core.path.pair import (
     MAX_OUTSTANDING,
-    OPENER_TTL,
     Pair,
     PairState,
     RoundTrip,
-    first_of_turns,
     misses_for_doubt,
-    opener_ttls,
     probe_delay,
 )
+from peerway.core.path.rounds import OPENER_TTL
 from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
 
 A = SecretKey(b"\x01" * 32)
@@ -98,11 +96,6 @@ def test_later_rounds_open_routers_further_out_too(round_number, ttls):
     bench.pair.open(0.0, round_number)
     bench.sent()
     assert bench.ttls == ttls
-
-
-def test_a_fresh_start_begins_with_the_router_next_to_us():
-    assert [first_of_turns(number) for number in range(7)] == [3, 3, 3, 6, 6, 6, 9]
-    assert list(opener_ttls(first_of_turns(1))) == [2]
 
 
 def test_no_opener_is_needed_on_the_lan_or_over_a_relay():

@@ -96,7 +96,10 @@ class Wishes:
     def note(self, outputs: list[Output], events: list[Event]) -> list[Event]:
         """Take in what was said; returns the events that ask for nothing of this."""
         for output in outputs:
-            (self.written if isinstance(output, StreamWrite) else self.sent).append(output)
+            if isinstance(output, StreamWrite):
+                self.written.append(output)
+            else:
+                self.sent.append(output)
         others = []
         for event in events:
             if isinstance(event, OpenSocket):

@@ -12,9 +12,9 @@ arrived already:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from peerway.core.machine import Leaf, Transmit
+from peerway.core.machine import Leaf, Transmit, UdpAddress
 from peerway.core.path.choice import PathKey
 
 KEPT_BATCHES = 2
@@ -83,6 +83,10 @@ class Flight(Leaf):
         self.send_again(others)
         self._timers.set("farewell", now + FAREWELL_FIRST_S, "link: say goodbye again")
 
+    def sockets_changed(self, sockets: Collection[UdpAddress]) -> None:
+        """Only these are left to say goodbye by."""
+        self._farewell = still_open(self._farewell, sockets)
+
     @property
     def is_parting(self) -> bool:
         """Whether goodbye is to be said again."""
@@ -94,6 +98,11 @@ class Flight(Leaf):
         if elapsed < FAREWELL_FOR_S:
             again = now + 2 * max(elapsed, FAREWELL_FIRST_S)
             self._timers.set("farewell", again, "link: say goodbye again")
+
+
+def still_open(ways: Iterable[PathKey], sockets: Collection[UdpAddress]) -> tuple[PathKey, ...]:
+    """The ways by a relay or one of `sockets`."""
+    return tuple(way for way in ways if way[0] is None or way[0] in sockets)
 
 
 def _by(batch: Transmit, way: PathKey) -> Transmit:

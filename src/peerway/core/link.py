@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from peerway.core.budget import ProbeBudget
-from peerway.core.flight import Flight
+from peerway.core.flight import Flight, still_open
 from peerway.core.identity import SecretKey
 from peerway.core.machine import (
     Address,
@@ -220,6 +220,8 @@ class Link(Composite[str]):
     def surroundings_changed(self, surroundings: Surroundings, now: float) -> None:
         """What the node knows of itself has changed."""
         if self.is_closed:
+            self._last_ways = still_open(self._last_ways, surroundings.sockets)
+            self._flight.sockets_changed(surroundings.sockets)
             return
         old, self._surroundings = self._surroundings, surroundings
         if self._agent is not None and (old.sockets, old.policy) != (

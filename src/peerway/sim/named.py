@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 from peerway.sim import (
     Block,
+    Bursts,
     Dial,
     Filtering,
+    Guest,
     Hairpin,
     HangUp,
     HostPlan,
@@ -38,6 +40,7 @@ from peerway.sim.plan import CARRIER_NETWORK
 HOME = NatBehaviour()
 CONE = NatBehaviour(filtering=Filtering.ENDPOINT_INDEPENDENT)
 SYMMETRIC = NatBehaviour(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports=PortAllocation.RANDOM)
+RESTRICTED = NatBehaviour(filtering=Filtering.ADDRESS_DEPENDENT)
 EVER_NEW = NatBehaviour(
     mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT,
     filtering=Filtering.ENDPOINT_INDEPENDENT,
@@ -219,7 +222,7 @@ _ALL = (
         ),
     ),
     NamedScenario(
-        "both-dial",
+        "late-hello",
         "Both dial at once, and a bad line delays one hello until the other has been answered.",
         Scenario(
             502399,
@@ -250,6 +253,83 @@ _ALL = (
                 ),
             ),
             (Dial("left"), Pause(130.0)),
+        ),
+    ),
+    NamedScenario(
+        "remembered-elsewhere",
+        "A router that a host has not left goes on sending to the address it had there, until it forgets.",
+        Scenario(
+            2007296,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan("left-home", nat4=replace(RESTRICTED, memory_s=60.0)),
+                    RouterPlan(
+                        "right-home",
+                        nat4=NatBehaviour(mapping=Mapping.ADDRESS_DEPENDENT, ports=PortAllocation.RANDOM),
+                    ),
+                ),
+            ),
+            (Dial("right"), Unplug("left", 50.0)),
+        ),
+    ),
+    NamedScenario(
+        "goodbye-while-roaming",
+        "A stranger is shown the door, and meanwhile the host has another address.",
+        Scenario(
+            3001452,
+            InternetPlan(
+                (
+                    RouterPlan("right-outer0", quality=LinkQuality(bursts=Bursts(0.01, 0.3))),
+                    RouterPlan("right-mobile"),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("right-mobile"),)),
+                    HostPlan(
+                        "right",
+                        (InterfacePlan("right-outer0"), InterfacePlan("right-mobile", name="wwan0")),
+                    ),
+                ),
+            ),
+            (Dial("left"), Roam("right", "right-mobile")),
+            guests=(Guest("right", "dials without end"),),
+        ),
+    ),
+    NamedScenario(
+        "replay-after-replug",
+        "A cable is pulled and plugged in again, and somebody sends what was sent before.",
+        Scenario(
+            3001542,
+            InternetPlan(
+                (
+                    RouterPlan("carrier", nat4=HOME, quality=LinkQuality(delay_s=0.004)),
+                    RouterPlan("right-mobile", nat4=HOME, inside="10.4.0"),
+                    RouterPlan("elsewhere", nat4=HOME, inside="192.168.7"),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("carrier"), InterfacePlan("elsewhere", name="wwan0"))),
+                    HostPlan(
+                        "right",
+                        (
+                            InterfacePlan("right-mobile", families=(4, 6)),
+                            InterfacePlan("right-mobile", name="wwan0"),
+                        ),
+                    ),
+                ),
+                relays=(
+                    RelayPlan("relay1.test", families=(4, 6)),
+                    RelayPlan("relay2.test", families=(4, 6)),
+                ),
+            ),
+            (Dial("left"), Unplug("right", 0.5)),
+            attacks=("late replays",),
+        ),
+    ),
+    NamedScenario(
+        "reboot-unnoticed",
+        "A router forgets the connections of somebody who waits: found again once the relay is missed.",
+        Scenario(
+            1, TWO_HOMES, (Dial("left"), HangUp("left"), Reboot("right-home", renumber=True), Dial("left"))
         ),
     ),
     NamedScenario(

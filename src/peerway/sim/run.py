@@ -45,8 +45,10 @@ from peerway.sim.tap import Moment
 START_S = 3.0  # for relays to be reached and addresses to be gathered
 DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most
 DIRECT_WITHIN_S = 200.0  # three rounds of probing, each of which opens routers to another depth
+MOVED_DIRECT_WITHIN_S = 680.0  # and a pause, in which routers forget where somebody was before
 TALK_EVERY_S = 20.0
 DIAL_WITHIN_S = 20.0
+RELAY_MISSED_WITHIN_S = 150.0  # two minutes of its silence, and then it is reached anew
 CERTAIN_S = 3.0  # what may not become direct is watched so long
 FIRST_DIRECT_WITHIN_S = 10.0  # where nothing is left to chance
 AT_ONCE_S = 5.0  # what a path that was not touched takes, at most
@@ -142,6 +144,8 @@ class Run:
         self._expected = self._outlook()
         self._is_wanted = False
         self._may_end = False
+        self._has_moved = False
+        self._relay_missed_by = 0.0
 
     def _let_attack(self) -> None:
         attacks = [strategy for strategy in HARMLESS if strategy.name in self.scenario.attacks]
@@ -240,7 +244,7 @@ class Run:
             case Roam(side, router):
                 self._roam(side, router)
             case Reboot(router, renumber, 0):
-                self.internet.reboot(router, renumber)
+                self._reboot(router, renumber)
                 self._settle()
             case Reboot():
                 self._reboot_under(action)
@@ -260,16 +264,26 @@ class Run:
 
     def _connect(self, sides: tuple[Side, ...]) -> None:
         """Dial, and let the first byte go and come back."""
-        self._dialled_at = self.world.now
-        for side in sides:
-            self.talk.dial(side)
-        if not self.world.run_while(lambda: not self.talk.is_up, DIAL_WITHIN_S):
+        if not self._meet(sides):
             self._fail(f"no connection {DIAL_WITHIN_S:.0f} s after the dial of {' and '.join(sides)}")
         caller = sides[0]
         for side in (caller, other(caller)):
             self._exchange({side: NOTE_SIZE}, DATA_WITHIN_S)
         if self.first_byte_s is None:
             self.first_byte_s = self.world.now - self._dialled_at
+
+    def _meet(self, sides: tuple[Side, ...]) -> bool:
+        """Dial; once more where a router has forgotten a connection to the relay that nobody used since."""
+        for at in (self.world.now, self._relay_missed_by):
+            self.world.run_until(max(at, self.world.now))
+            self._dialled_at = self.world.now
+            for side in sides:
+                self.talk.dial(side)
+            if self.world.run_while(lambda: not self.talk.is_up, DIAL_WITHIN_S):
+                return True
+            if self.world.now >= self._relay_missed_by:
+                return False
+        return False
 
     def _hang_up(self, by: Side) -> None:
         if not self._is_wanted:
@@ -335,14 +349,20 @@ class Run:
             self._settle()
         self.world.run_until(began + seconds)
         self._may_end |= seconds >= SURVIVES_S
+        self._has_moved = True
         self.internet.plug(side, interface)
         self._settle()
 
     def _roam(self, side: Side, router: str) -> None:
         host = self.internet.plan.host(side)
         first = replace(host.interfaces[0], router=router)
+        self._has_moved = True
         self.internet.move(side, replace(host, interfaces=(first, *host.interfaces[1:])))
         self._settle()
+
+    def _reboot(self, router: str, renumber: bool) -> None:
+        self.internet.reboot(router, renumber)
+        self._relay_missed_by = self.world.now + RELAY_MISSED_WITHIN_S
 
     def _reboot_under(self, reboot: Reboot) -> None:
         """Whoever only takes has then said all there is to say, and opens no router again by himself."""
@@ -351,7 +371,7 @@ class Run:
             self.world.run_for(ALL_SAID_S)
             is_same = not reboot.renumber and comes_back_the_same(self.internet.plan, reboot.router)
             is_ready, began = is_same and self._is_calm and self._are_direct, self.world.now
-            self.internet.reboot(reboot.router, reboot.renumber)
+            self._reboot(reboot.router, reboot.renumber)
             self._send_if_up(side, reboot.under)
             for end in SIDES:
                 if is_ready and self.talk.is_relayed_since(end, began):
@@ -462,9 +482,12 @@ class Run:
     def _find_path(self, expected: Outlook) -> None:
         if expected == "direct":
             is_first = self._outcome == "failed"
-            limit_s = FIRST_DIRECT_WITHIN_S if is_first and self._is_calm else DIRECT_WITHIN_S
+            limit_s = MOVED_DIRECT_WITHIN_S if self._has_moved else DIRECT_WITHIN_S
+            if is_first and self._is_calm:
+                limit_s = FIRST_DIRECT_WITHIN_S
             if not self._talk_until_direct(limit_s):
                 self._fail(f"not direct within {limit_s:.0f} s, though that is possible")
+            self._has_moved = False
         else:
             self.world.run_for(CERTAIN_S)
             if expected == "relay" and any(self.talk.is_direct(side) for side in SIDES):

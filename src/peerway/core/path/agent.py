@@ -22,8 +22,10 @@ from peerway.core.path.events import (
     PathEvent,
     PathKind,
     PathLost,
+    PathProven,
 )
-from peerway.core.path.pair import Pair, PairState, first_of_turns
+from peerway.core.path.pair import Pair, PairState
+from peerway.core.path.rounds import ROUND_EVERY_S, next_series, pause_after
 from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.path.usage import SILENCE_S, Level, Usage
@@ -34,7 +36,6 @@ MAX_PEER_REFLEXIVE = 16
 MAX_CLIENTS_PER_RELAY = 2  # the peer has one key there at a time; a relay may say anything
 GATE_S = 1.0  # how long the peer is awaited before pings go out all the same
 ROUND_GATE_S = 4.0  # the same in later rounds: after our address changed the relay must be reached anew
-ROUND_EVERY_S = 55.0  # 13 s of pings, and longer than the 30 s in which Linux forgets a stranger's packet
 STALE_S = 10.0  # the shortest time after which NATs are known to forget a quiet mapping
 WATCH_BUSY_S = 0.2
 WATCH_QUIET_S = 5.0
@@ -83,6 +84,7 @@ class PathAgent(Composite[PathKey]):
         self._reflexive: list[Candidate] = []
         self._peer_ready = False
         self._round = 0
+        self._works_here = False
         self._selection = Selection(now)
         self._usage = Usage(now)
         self._dirty = False
@@ -104,6 +106,8 @@ class PathAgent(Composite[PathKey]):
     def set_candidates(self, candidates: tuple[Candidate, ...], now: float) -> None:
         """The peer's addresses, all of them: new ones are probed, vanished ones dropped unless proven."""
         known = {candidate.address for candidate in self._candidates}
+        if not known <= {candidate.address for candidate in candidates}:
+            self._works_here = False
         self._candidates = candidates
         for candidate in candidates:
             if candidate.address not in known:
@@ -165,7 +169,8 @@ class PathAgent(Composite[PathKey]):
             if key[0] is not None and sends_elsewhere(key[0], moved):
                 pair.forget("our address changed")
                 self._touch(key)
-        self._begin_round(first_of_turns(self._round), now)
+        self._works_here = False
+        self._begin_round(next_series(self._round), now)
         self._finish(now)
 
     def verify(self, now: float) -> None:
@@ -187,7 +192,7 @@ class PathAgent(Composite[PathKey]):
             return
         key = (local, remote)
         pair = self._pairs.get(key)
-        if objection := self._objection(probe, pair is not None, now):
+        if objection := self._objection(probe, pair, now):
             self._drop(objection)
             return
         if isinstance(probe.message, Ping):
@@ -202,21 +207,22 @@ class PathAgent(Composite[PathKey]):
             self._touch(key)
         self._finish(now)
 
-    def _objection(self, probe: OpenedProbe, is_known: bool, now: float) -> str:
+    def _objection(self, probe: OpenedProbe, pair: Pair | None, now: float) -> str:
         """Why a probe has no effect, or "".
 
         A copy may still be the original, overtaken by one that somebody saw and sent from elsewhere. So
-        on a pair that is known it counts, once; but it makes no address known. For a ping that comes
-        long after it was sent nobody waits any more, and somebody may have kept it.
+        on a pair that was known by then it counts, once; but it makes no address known, and a pair that
+        was made anew may have answered it before. For a ping that comes long after it was sent nobody
+        waits any more, and somebody may have kept it.
         """
         is_late = self._lateness.is_late(probe.counter, now)
         if is_late and isinstance(probe.message, Ping):
             return "probe: late"
         if probe.is_first and not is_late:
             self._usage.heard(now)
-        elif not is_known:
+        elif pair is None or probe.counter <= pair.since:
             return "probe: replayed"
-        if not is_known and self._usage.is_idle:
+        if pair is None and self._usage.is_idle:
             # the peer's data will wake us if it means to use this address
             return "probe: from a new address while nothing is sent"
         return ""
@@ -308,7 +314,7 @@ class PathAgent(Composite[PathKey]):
         return PathKind.LAN if self._policy.is_lan(remote) else PathKind.DIRECT
 
     def _add(self, key: PathKey, kind: PathKind) -> Pair:
-        pair = Pair(key[0], key[1], kind, self._sealer, self._budget, self._rng)
+        pair = Pair(key[0], key[1], kind, self._sealer, self._budget, self._rng, self._opener.highest)
         self._pairs[key] = pair
         self._adopt(key, pair)
         return pair
@@ -369,7 +375,7 @@ class PathAgent(Composite[PathKey]):
             elif pair.state is PairState.PROBING:
                 pair.start(now)
                 self._touch(key)
-        self._begin_round(first_of_turns(self._round), now)
+        self._begin_round(next_series(self._round), now)
 
     def _begin_round(self, number: int, now: float) -> None:
         """Probe all that is not proven as in the beginning: openers first, and pings once the peer
@@ -385,7 +391,7 @@ class PathAgent(Composite[PathKey]):
                 self._start_or_open(pair, now)
                 self._touch(key)
         self._timers.set("gate", now + ROUND_GATE_S, "path: the peer did not say it is ready")
-        self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
+        self._timers.set("round", now + pause_after(number, works_here=self._works_here), "path: probe again")
         self._events.append(RoundBegun(number))
 
     def _start_or_open(self, pair: Pair, now: float) -> None:
@@ -433,7 +439,9 @@ class PathAgent(Composite[PathKey]):
     def _child_event(self, key: PathKey, event: Event, now: float) -> None:
         self._dirty = True
         self._events.append(event)
-        if isinstance(event, PathLost):
+        if isinstance(event, PathProven) and event.kind is not PathKind.RELAY:
+            self._works_here = True
+        elif isinstance(event, PathLost):
             self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
             if not self._is_named(key[1]):
                 self._remove(key)  # it outlived its candidate only because it worked

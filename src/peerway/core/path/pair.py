@@ -31,6 +31,7 @@ from peerway.core.path.events import (
     ProbeAnswered,
     ProbingStarted,
 )
+from peerway.core.path.rounds import opener_ttls
 from peerway.core.probe.message import (
     FULL_SIZE,
     TOKEN_SIZE,
@@ -41,8 +42,6 @@ from peerway.core.probe.message import (
     observed_address,
 )
 
-OPENER_TTL = 2  # past our own router, short of theirs
-OPENER_REACHES = 3  # rounds, each of which opens one router more
 BUDGET_RETRY_S = 0.1
 PATIENCE_FLOOR_S = 0.1
 PATIENCE_UNKNOWN_S = 1.0
@@ -97,20 +96,6 @@ def probe_delay(sent: int) -> float | None:
     return None
 
 
-def opener_ttls(round_number: int) -> range:
-    """How far the first pings of a round of probing get.
-
-    A second NAT of ours, further out, is opened by one that would already reach the router of a peer
-    who lives next door. Neither is known to us, so rounds take turns, the likelier first.
-    """
-    return range(OPENER_TTL, OPENER_TTL + 1 + round_number % OPENER_REACHES)
-
-
-def first_of_turns(round_number: int) -> int:
-    """The number of the next round that begins with the likelier of the two."""
-    return (round_number // OPENER_REACHES + 1) * OPENER_REACHES
-
-
 class RoundTrip:
     """The round trip of a path: least of the last half minute, and what to expect of the next."""
 
@@ -150,7 +135,10 @@ class RoundTrip:
 
 
 class Pair(Leaf):
-    """The pair (`local`, `remote`); `local` is None for a relay."""
+    """The pair (`local`, `remote`); `local` is None for a relay.
+
+    `since`: the counter of the newest probe when the pair was made. What it was sent before it does not know.
+    """
 
     def __init__(
         self,
@@ -160,8 +148,10 @@ class Pair(Leaf):
         sealer: ProbeSealer,
         budget: ProbeBudget,
         rng: Rng,
+        since: int = 0,
     ) -> None:
         super().__init__()
+        self.since = since
         self.local = local
         self.remote = remote
         self.kind = kind

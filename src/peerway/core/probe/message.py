@@ -84,19 +84,19 @@ class ReplayWindow:
     """Which of the last `REPLAY_WINDOW` counters were seen; what is older counts as seen."""
 
     def __init__(self) -> None:
-        self._highest = 0
+        self.highest = 0
         self._seen = 0
 
     def admit(self, counter: int) -> bool:
         """Note the counter as seen; False when it was already."""
-        if counter > self._highest:
-            shift = counter - self._highest
+        if counter > self.highest:
+            shift = counter - self.highest
             self._seen = (
                 ((self._seen << shift) | 1) & ((1 << REPLAY_WINDOW) - 1) if shift < REPLAY_WINDOW else 1
             )
-            self._highest = counter
+            self.highest = counter
             return True
-        age = self._highest - counter
+        age = self.highest - counter
         if age >= REPLAY_WINDOW or self._seen >> age & 1 or counter == 0:
             return False
         self._seen |= 1 << age
@@ -139,6 +139,11 @@ class ProbeOpener:
     def __init__(self, key: bytes) -> None:
         self._aead = ChaCha20Poly1305(key)
         self._window = ReplayWindow()
+
+    @property
+    def highest(self) -> int:
+        """The counter of the newest probe that was opened, 0 before the first."""
+        return self._window.highest
 
     def open(self, data: bytes) -> OpenedProbe:
         """What the probe says; `WireError` when forged, altered or malformed."""

@@ -1,0 +1,38 @@
+"""The rounds in which paths that are not proven are probed: how far apart, and how far openers reach.
+
+Both sides count them together, so what depends on the number alone needs no word between them.
+Rounds come in series; whatever gives new hope, a move or a pause, begins another.
+"""
+
+from __future__ import annotations
+
+OPENER_TTL = 2  # past our own router, short of theirs
+OPENER_REACHES = 3  # rounds, each of which opens one router more
+ROUNDS_OF_A_SERIES = 2 * OPENER_REACHES
+ROUND_EVERY_S = 55.0  # 13 s of pings, and longer than the 30 s in which Linux forgets a stranger's packet
+ALL_FORGOTTEN_S = 330.0  # pings, and the 5 minutes for which RFC 4787 has routers remember what nobody uses
+
+
+def opener_ttls(number: int) -> range:
+    """How far the first pings of round `number` get.
+
+    A second NAT of ours, further out, is opened by one that would already reach the router of a peer
+    who lives next door. Neither is known to us, so rounds take turns, the likelier first.
+    """
+    return range(OPENER_TTL, OPENER_TTL + 1 + number % OPENER_REACHES)
+
+
+def next_series(number: int) -> int:
+    """The first round of the series after that of round `number`; it begins with the likelier reach."""
+    return (number // ROUNDS_OF_A_SERIES + 1) * ROUNDS_OF_A_SERIES
+
+
+def pause_after(number: int, *, works_here: bool) -> float:
+    """Seconds from round `number` to the next.
+
+    A router may go on sending what arrives to the address that a side had before it moved, as long
+    as anything arrives. So after a whole series in vain both are silent until all is forgotten; but
+    not where a path has worked since, which may do so again at any moment.
+    """
+    is_last = next_series(number) == number + 1
+    return ALL_FORGOTTEN_S if is_last and not works_here else ROUND_EVERY_S
