@@ -14,10 +14,10 @@ from tests.bench.figures import complete
 
 from peerway.core.path import usage
 from peerway.core.signal.door import Admission
-from peerway.sim.host import Host
-from peerway.sim.network import Router
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import Router
+from peerway.sim.network.world import World
 from peerway.sim.nodes import SimNode, run_server
-from peerway.sim.world import World
 
 PEERS = 1000
 SIMULATED_PEERS = 250

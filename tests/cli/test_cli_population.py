@@ -5,8 +5,8 @@ import json
 import pytest
 
 from peerway.cli.app import run
-from peerway.sim.pairs import run_pair
-from peerway.sim.population import ASSUMPTIONS
+from peerway.sim.population.draw import ASSUMPTIONS
+from peerway.sim.population.pairs import run_pair
 
 FIELDS = [
     *("source", "left", "right", "outcome", "expected", "first_byte_ms", "direct_ms"),

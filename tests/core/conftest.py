@@ -3,7 +3,7 @@ import random
 import pytest
 
 from peerway.core.quic.qh3_transport import Qh3Transport
-from peerway.sim.transport import SimTransports
+from peerway.sim.transport.stand_in import SimTransports
 
 
 @pytest.fixture(params=["qh3", "sim"])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from peerway.core.signal.door import Admission
-from peerway.sim.hostile_relay import HostileRelay, Mischief
+from peerway.sim.attack.hostile_relay import HostileRelay, Mischief
 from peerway.sim.nodes import RELAY_PORT, SimNode, run_server
 from peerway.sim.topology import SERVER_NAME, pair
 

@@ -15,7 +15,7 @@ from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.signal.door import Admission
 from peerway.core.signal.message import Birth, Body, Signal, build, parse
-from peerway.sim.transport import SimTransports
+from peerway.sim.transport.stand_in import SimTransports
 
 US = SecretKey(b"\x01" * 32)
 TICKET = b"t" * 16

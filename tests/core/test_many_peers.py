@@ -2,10 +2,10 @@
 
 from peerway.core.quic.events import StreamOpened
 from peerway.core.signal.door import Admission
-from peerway.sim.host import Host
-from peerway.sim.network import Router
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import Router
+from peerway.sim.network.world import World
 from peerway.sim.nodes import SimNode, run_server
-from peerway.sim.world import World
 
 SECRET = b"s" * 16
 RELAY = "http://server.test:3340"

@@ -4,7 +4,7 @@ import pytest
 from tests.sim.two_homes import RELAY, SECRET, TwoHomes
 
 from peerway.core.quic.events import StreamOpened
-from peerway.sim.link import LinkQuality
+from peerway.sim.network.link import LinkQuality
 
 
 def test_two_homes_meet_through_the_relay_and_then_directly():

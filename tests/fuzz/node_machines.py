@@ -36,7 +36,7 @@ from peerway.core.relay.url import RelayUrl
 from peerway.core.signal.door import Admission
 from peerway.core.signal.message import Birth, Body, Signal, build
 from peerway.core.ticket import Ticket
-from peerway.sim.transport import SimTransports
+from peerway.sim.transport.stand_in import SimTransports
 
 RELAY = "http://192.0.2.1:3340"
 SECRET = b"s" * 16

@@ -8,11 +8,11 @@ from tests.lab.ground_truth import Endpoint
 from tests.sim.toy_machines import Scribe
 
 from peerway.core.machine import UdpAddress
-from peerway.sim.behaviour import NatBehaviour
-from peerway.sim.driver import Driver
-from peerway.sim.host import Host
-from peerway.sim.network import LinkQuality, Router
-from peerway.sim.world import World
+from peerway.sim.network.behaviour import NatBehaviour
+from peerway.sim.network.driver import Driver
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.world import World
 
 SETTLE_S = 0.1
 LINE = LinkQuality(delay_s=0.001)

@@ -14,10 +14,10 @@ from peerway.lab.kinds import KINDS as KERNEL_KINDS
 from peerway.lab.laboratory import Laboratory
 from peerway.lab.layouts import gallery
 from peerway.lab.topology import SERVER, SERVER_IPS
-from peerway.sim.host import Host
-from peerway.sim.network import LinkQuality, Router
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.world import World
 from peerway.sim.topology import KINDS
-from peerway.sim.world import World
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]  # a busy machine is given three attempts
 

@@ -12,16 +12,16 @@ from peerway.core.quic.events import StreamOpened
 from peerway.core.quic.transport import TransportFactory
 from peerway.core.signal.door import Admission
 from peerway.core.ticket import Ticket
-from peerway.sim.attacker import Attacker, Strategy
-from peerway.sim.bad_peer import BadPeer
-from peerway.sim.host import Host
-from peerway.sim.hostile_relay import HostileRelay, Mischief
-from peerway.sim.manners import Manners
-from peerway.sim.monitor import Monitor
-from peerway.sim.network import LinkQuality
+from peerway.sim.attack.attacker import Attacker, Strategy
+from peerway.sim.attack.bad_peer import BadPeer
+from peerway.sim.attack.hostile_relay import HostileRelay, Mischief
+from peerway.sim.attack.manners import Manners
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import LinkQuality
 from peerway.sim.nodes import RELAY_PORT, SimNode, run_server
 from peerway.sim.topology import SERVER_IPS, SERVER_NAME, pair
-from peerway.sim.transport import SimTransports
+from peerway.sim.transport.stand_in import SimTransports
+from peerway.sim.watch.monitor import Monitor
 
 RELAY = f"http://{SERVER_NAME}:{RELAY_PORT}"
 STUN = tuple((ip, 3478) for ip in SERVER_IPS)

@@ -278,7 +278,8 @@ def scenarios() -> dict[str, Scenario]:
         Scenario,
         Sleep,
     )
-    from peerway.sim.named import CONE, NAMED, TWO_HOMES
+    from peerway.sim.homes import CONE, TWO_HOMES
+    from peerway.sim.named import NAMED
 
     homes = Scenario(1, TWO_HOMES, (Dial("left"),))
     narrow = RouterPlan("left-home", nat4=NatBehaviour(), quality=LinkQuality(mtu=1200))

@@ -6,10 +6,10 @@ from peerway.core.machine import UdpAddress
 from peerway.core.netcheck.knowledge import Question
 from peerway.core.netcheck.machine import CheckDone, Netcheck
 from peerway.core.relay.url import RelayUrl
-from peerway.sim.host import Host
-from peerway.sim.network import LinkQuality, Router
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.world import World
 from peerway.sim.nodes import run_server
-from peerway.sim.world import World
 
 RELAY = RelayUrl.parse("http://relay.test:3340")
 SERVER_IPS = ("203.0.113.10", "203.0.113.11")

@@ -10,8 +10,8 @@ import pytest
 from tests.sim.attack_story import Story
 
 from peerway.core.quic.qh3_transport import Qh3Transport
-from peerway.sim.hostile_relay import Mischief
-from peerway.sim.strategies import HARMLESS, OBSERVING, OFF_PATH, POWERFUL
+from peerway.sim.attack.hostile_relay import Mischief
+from peerway.sim.attack.strategies import HARMLESS, OBSERVING, OFF_PATH, POWERFUL
 
 ROOT = Path(__file__).parents[2]
 SOURCES = os.pathsep.join((str(ROOT / "src"), str(ROOT)))

@@ -9,7 +9,7 @@ from tests.sim.attack_story import Story
 from peerway.core.machine import UdpAddress
 from peerway.core.path.events import CandidateRefused, PathProven
 from peerway.sim import Guest
-from peerway.sim.manners import MANNERS, VICTIM, Manners
+from peerway.sim.attack.manners import MANNERS, VICTIM, Manners
 from peerway.sim.named import NAMED
 from peerway.sim.run import run
 

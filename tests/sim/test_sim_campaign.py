@@ -11,8 +11,10 @@ import pytest
 
 from peerway.sim.campaign import SeedResult, Tally, run_scenario, run_seed, run_seeds, shrink_scenario
 from peerway.sim.draw import draw
+from peerway.sim.homes import CONE, FIREWALL, HOME, SYMMETRIC
 from peerway.sim.kinds import behind, kind_of, pair_of_kinds
-from peerway.sim.named import CONE, FIREWALL, HOME, NAMED, SYMMETRIC
+from peerway.sim.named import ASKED_ABOUT, NAMED
+from peerway.sim.regressions import REGRESSIONS
 from peerway.sim.run import run
 from peerway.sim.soundness import problem_of
 
@@ -40,6 +42,10 @@ def test_the_first_seeds_hold():
     assert tally.outcomes["direct", "direct"] > SEEDS // 2
     assert tally.outcomes["relay", "relay"] > SEEDS // 20
     assert not {("direct", "relay"), ("relay", "direct")} & set(tally.outcomes)
+
+
+def test_a_name_is_given_once():
+    assert len(NAMED) == len(ASKED_ABOUT) + len(REGRESSIONS)
 
 
 @pytest.mark.parametrize("name", NAMED)

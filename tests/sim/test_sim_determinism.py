@@ -8,11 +8,11 @@ from pathlib import Path
 from tests.sim.toy_machines import Answerer, Caller, Observer, Scribe, punch
 
 from peerway.core.nat import Mapping, PortAllocation
-from peerway.sim.behaviour import NatBehaviour, Pooling
-from peerway.sim.host import Host
-from peerway.sim.network import Bursts, LinkQuality, Router
+from peerway.sim.network.behaviour import NatBehaviour, Pooling
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import Bursts, LinkQuality, Router
+from peerway.sim.network.world import World
 from peerway.sim.topology import pair
-from peerway.sim.world import World
 
 ROOT = Path(__file__).parents[2]
 QUALITY = LinkQuality(delay_s=0.02, jitter_s=0.03, loss=0.1, rate=1_000_000.0)
@@ -83,7 +83,7 @@ def test_trace_does_not_depend_on_the_process():
 
 
 def test_digest_covers_lines_that_are_no_longer_kept(monkeypatch):
-    monkeypatch.setattr("peerway.sim.trace.LINES_KEPT", 5)
+    monkeypatch.setattr("peerway.sim.network.trace.LINES_KEPT", 5)
     world = pair("open", "open", seed=1).world
     whole = world.trace_digest()
     for number in range(10):

@@ -14,10 +14,10 @@ from peerway.core.machine import (
     Transmit,
     UdpAddress,
 )
-from peerway.sim.driver import ContractError
-from peerway.sim.host import Host
-from peerway.sim.network import LinkQuality, Router
-from peerway.sim.world import World
+from peerway.sim.network.driver import ContractError
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.world import World
 
 A, B = UdpAddress("192.0.2.1", 41641), UdpAddress("192.0.2.2", 41641)
 
@@ -293,7 +293,7 @@ class Insomniac(Leaf):
 
 
 def test_endless_talk_is_a_broken_contract(monkeypatch):
-    monkeypatch.setattr("peerway.sim.driver.OUTPUTS_LIMIT", 1000)
+    monkeypatch.setattr("peerway.sim.network.driver.OUTPUTS_LIMIT", 1000)
     _, host = lone_host()
     with pytest.raises(ContractError, match="a: more than 1000 outputs after one input"):
         host.run(Chatterbox())

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from peerway.sim.estimate import Estimate, quantile, quantiles, share
+from peerway.sim.population.estimate import Estimate, quantile, quantiles, share
 
 
 def test_a_share_has_wilsons_interval():

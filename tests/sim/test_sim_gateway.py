@@ -8,17 +8,17 @@ from peerway.core.machine import Datagram, UdpAddress
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.core.portmap import natpmp, pcp
 from peerway.core.portmap.report import Protocol
-from peerway.sim.behaviour import NatBehaviour
-from peerway.sim.gateway import PORT, PortServer, offer_ports
-from peerway.sim.host import Host
-from peerway.sim.nat import Nat
-from peerway.sim.network import Router
+from peerway.sim.network.behaviour import NatBehaviour
+from peerway.sim.network.gateway import PORT, PortServer, offer_ports
+from peerway.sim.network.host import Host
+from peerway.sim.network.nat import Nat
+from peerway.sim.network.tree import Router
+from peerway.sim.network.world import World
 from peerway.sim.nodes import SimNode, run_server
 from peerway.sim.outlook import outlook
 from peerway.sim.plan import HostPlan, InterfacePlan, InternetPlan, RouterPlan
 from peerway.sim.run import run
 from peerway.sim.scenario import Dial, Scenario
-from peerway.sim.world import World
 
 EDM = NatBehaviour(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports=PortAllocation.RANDOM)
 CONE = NatBehaviour()

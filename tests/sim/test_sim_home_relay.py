@@ -4,11 +4,11 @@ import pytest
 
 from peerway.core.relay.connections import HomeRelayChanged
 from peerway.core.signal.door import Admission
-from peerway.sim.host import Host
-from peerway.sim.network import LinkQuality, Router
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.world import World
 from peerway.sim.nodes import SimNode, run_server
-from peerway.sim.transport import SimTransports
-from peerway.sim.world import World
+from peerway.sim.transport.stand_in import SimTransports
 
 SECRET = b"s" * 16
 

@@ -9,7 +9,7 @@ from tests.core.relay_network import RelayNetwork, private_key
 
 from peerway.core.relay.client import PeerGone
 from peerway.core.relay.greeting import public_key
-from peerway.sim.hostile_relay import Carried, HostileRelay, Mischief
+from peerway.sim.attack.hostile_relay import Carried, HostileRelay, Mischief
 
 ALICE, BOB = public_key(private_key("alice")), public_key(private_key("bob"))
 PACKETS = [b"%03d" % number for number in range(200)]

@@ -3,10 +3,10 @@
 from tests.sim.toy_machines import Scribe
 
 from peerway.core.machine import InterfaceAddress, OpenSocket, UdpAddress
-from peerway.sim.host import Host
-from peerway.sim.nat import NatBehaviour
-from peerway.sim.network import LinkQuality, Router
-from peerway.sim.world import World
+from peerway.sim.network.host import Host
+from peerway.sim.network.nat import NatBehaviour
+from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.world import World
 
 SERVER = UdpAddress("203.0.113.10", 7)
 SERVER_6 = UdpAddress("2001:db8:ffff::1", 7)

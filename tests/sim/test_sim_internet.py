@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from peerway.sim.link import LinkQuality
-from peerway.sim.named import TWO_HOMES
+from peerway.sim.homes import TWO_HOMES
+from peerway.sim.network.link import LinkQuality
 from peerway.sim.plan import RelayPlan
 from peerway.sim.run import run
 from peerway.sim.scenario import Dial, Scenario

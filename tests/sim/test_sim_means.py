@@ -7,9 +7,9 @@ import pytest
 from peerway.core.machine import UdpAddress
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.core.path.candidate import CandidateKind
-from peerway.sim.behaviour import Hairpin, NatBehaviour
-from peerway.sim.means import MEANS, DirectPath, PathEnd, direct_path, means_of
+from peerway.sim.network.behaviour import Hairpin, NatBehaviour
 from peerway.sim.plan import CARRIER_NETWORK, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
+from peerway.sim.population.means import MEANS, DirectPath, PathEnd, direct_path, means_of
 from peerway.sim.run import Run
 from peerway.sim.scenario import Dial, Scenario
 

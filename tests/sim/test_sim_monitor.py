@@ -14,12 +14,12 @@ from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.candidate import Candidate, CandidateKind
 from peerway.core.path.events import LocalCandidates, PathKind, PathProven, PathSelected
 from peerway.core.path.pair import Pair, PairState
-from peerway.sim import limits, monitor
-from peerway.sim.harm import Harm, HarmLimits
-from peerway.sim.limits import LIMITS, exceeded
-from peerway.sim.manners import Manners, strewn
-from peerway.sim.orphans import orphans
-from peerway.sim.strategies import FALSE_MAPPING, POWERFUL
+from peerway.sim.attack.manners import Manners, strewn
+from peerway.sim.attack.strategies import FALSE_MAPPING, POWERFUL
+from peerway.sim.watch import limits, monitor
+from peerway.sim.watch.harm import Harm, HarmLimits
+from peerway.sim.watch.limits import LIMITS, exceeded
+from peerway.sim.watch.orphans import orphans
 
 NOWHERE = UdpAddress("198.51.200.66", 7)
 STRANGER = NodeId(b"\x07" * 32)

@@ -6,7 +6,7 @@ import pytest
 
 from peerway.core.machine import UdpAddress
 from peerway.core.nat import Filtering, Mapping, PortAllocation, old_name
-from peerway.sim.nat import Hairpin, Nat, NatBehaviour, Pooling, Refusal
+from peerway.sim.network.nat import Hairpin, Nat, NatBehaviour, Pooling, Refusal
 
 INSIDE = UdpAddress("10.1.0.2", 41641)
 NEIGHBOUR = UdpAddress("10.1.0.3", 41641)

@@ -14,9 +14,9 @@ from peerway.core.netcheck.report import refreshed
 from peerway.core.netcheck.verdict import judge
 from peerway.core.relay.url import RelayUrl
 from peerway.core.stun.server import StunServer
-from peerway.sim.host import Host
-from peerway.sim.nat import Hairpin, Nat, NatBehaviour
-from peerway.sim.network import LinkQuality
+from peerway.sim.network.host import Host
+from peerway.sim.network.nat import Hairpin, Nat, NatBehaviour
+from peerway.sim.network.tree import LinkQuality
 from peerway.sim.nodes import run_server
 from peerway.sim.oracle import direct_possible
 
@@ -249,7 +249,7 @@ def test_a_name_that_nobody_knows_is_named():
 
 
 def test_a_name_server_that_says_nothing_holds_nobody_up_for_long(monkeypatch):
-    monkeypatch.setattr("peerway.sim.driver.RESOLVE_S", 60.0)
+    monkeypatch.setattr("peerway.sim.network.driver.RESOLVE_S", 60.0)
     report, seconds, _ = Checked(NatBehaviour()).serve().check()
     assert seconds == pytest.approx(5.0)
     assert report.silent == ("relay.test: no answer from the name server",)

@@ -7,11 +7,11 @@ from tests.sim.toy_machines import Observer, Scribe, as_address, punch
 
 from peerway.core.machine import UdpAddress
 from peerway.core.nat import Filtering, Mapping, PortAllocation
-from peerway.sim.host import Host
-from peerway.sim.nat import Hairpin, NatBehaviour, Pooling
-from peerway.sim.network import Bursts, LinkQuality, Router
+from peerway.sim.network.host import Host
+from peerway.sim.network.nat import Hairpin, NatBehaviour, Pooling
+from peerway.sim.network.tree import Bursts, LinkQuality, Router
+from peerway.sim.network.world import World
 from peerway.sim.topology import KINDS, pair
-from peerway.sim.world import World
 
 
 def scribe_on(host, port=41641, ip="0.0.0.0"):

@@ -9,7 +9,7 @@ import pytest
 from tests.sim.two_homes import SECRET, TwoHomes
 
 from peerway.core.path.events import PathKind
-from peerway.sim.network import LinkQuality
+from peerway.sim.network.tree import LinkQuality
 
 ROOT = Path(__file__).parents[2]
 ROUGH = LinkQuality(delay_s=0.02, jitter_s=0.03, loss=0.05, rate=20_000_000.0)

@@ -7,7 +7,7 @@ import pytest
 from tests.sim.toy_machines import punch
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
-from peerway.sim.nat import NatBehaviour
+from peerway.sim.network.nat import NatBehaviour
 from peerway.sim.oracle import direct_possible
 from peerway.sim.topology import KINDS, pair
 

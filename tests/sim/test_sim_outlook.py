@@ -6,8 +6,8 @@ import pytest
 from tests.sim.toy_machines import meet
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
-from peerway.sim.behaviour import Hairpin, NatBehaviour
-from peerway.sim.link import Bursts, LinkQuality
+from peerway.sim.network.behaviour import Hairpin, NatBehaviour
+from peerway.sim.network.link import Bursts, LinkQuality
 from peerway.sim.outlook import comes_back_the_same, is_calm, outlook, relayed
 from peerway.sim.plan import CARRIER_NETWORK, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
 

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 import pytest
 
 from peerway.sim.campaign import SeedResult
-from peerway.sim.pair_plot import plot
-from peerway.sim.pair_summary import summarize
-from peerway.sim.pairs import PairResult, pair_seeds, run_pair, run_pairs
+from peerway.sim.population.pairs import PairResult, pair_seeds, run_pair, run_pairs
+from peerway.sim.population.plot import plot
+from peerway.sim.population.summary import summarize
 from peerway.sim.run import Verdict, Violation
 from peerway.sim.workers import Done, Lost
 
@@ -65,7 +65,7 @@ def test_a_pair_that_was_lost_is_a_failure_in_its_place(monkeypatch):
         yield Lost(4, "its process died")
         yield Done(5, task(5))
 
-    monkeypatch.setattr("peerway.sim.pairs.run_many", run_many)
+    monkeypatch.setattr("peerway.sim.population.pairs.run_many", run_many)
     results = list(run_pairs([4, 5, 6], jobs=1))
     assert [result.run.seed for result in results] == [4, 5, 6]
     assert [result.failure for result in results] == ["its process died", "", ""]

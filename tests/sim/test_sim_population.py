@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from peerway.core.nat import Mapping
-from peerway.sim.behaviour import Hairpin
-from peerway.sim.means import MEANS
+from peerway.sim.network.behaviour import Hairpin
 from peerway.sim.outlook import outlook
-from peerway.sim.population import POPULATION, Aids, draw_endpoint, draw_pair
+from peerway.sim.population.draw import POPULATION, Aids, draw_endpoint, draw_pair
+from peerway.sim.population.means import MEANS
 from peerway.sim.soundness import problem_of
 
 DRAWS = 6000

@@ -6,8 +6,8 @@ import pytest
 
 from peerway.core.machine import UdpAddress
 from peerway.core.nat import Mapping, PortAllocation
-from peerway.sim.behaviour import NatBehaviour
-from peerway.sim.nat import Nat, Refusal
+from peerway.sim.network.behaviour import NatBehaviour
+from peerway.sim.network.nat import Nat, Refusal
 
 INSIDE = UdpAddress("10.1.0.2", 41641)
 NEIGHBOUR = UdpAddress("10.1.0.3", 41641)

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peerway.sim.pipe import REPLAY_NUMBERS, Arrivals, Pipe, parse
-from peerway.sim.recovery import Recovery
+from peerway.sim.transport.pipe import REPLAY_NUMBERS, Arrivals, Pipe, parse
+from peerway.sim.transport.recovery import Recovery
 
 ROOM = 1170
 
@@ -151,7 +151,7 @@ def test_full_packets_have_all_the_same_size_with_and_without_an_acknowledgement
 
 
 def test_a_peer_need_not_keep_more_than_a_span_behind_one_chunk_that_never_comes(monkeypatch):
-    monkeypatch.setattr("peerway.sim.pipe.MAX_SPAN_BYTES", 20_000)
+    monkeypatch.setattr("peerway.sim.transport.pipe.MAX_SPAN_BYTES", 20_000)
     sender, receiver = Pipe(ROOM), Pipe(ROOM)
     sender.write(bytes(1_000_000))
     now = 0.0

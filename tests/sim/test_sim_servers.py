@@ -10,7 +10,7 @@ from peerway.core.relay.keeper import RelayDown, RelayKeeper, RelayPackets, Rela
 from peerway.core.relay.server import RelayServer
 from peerway.core.stun.client import MappingLearned, QueryFailed, StunClient
 from peerway.core.stun.server import StunServer
-from peerway.sim.network import LinkQuality
+from peerway.sim.network.tree import LinkQuality
 from peerway.sim.topology import KINDS, pair
 
 SERVERS = (UdpAddress("203.0.113.10", 3478), UdpAddress("203.0.113.11", 3478))

@@ -5,10 +5,10 @@ import random
 import pytest
 from tests.sim.toy_machines import Answerer, Caller
 
-from peerway.sim.host import Host
-from peerway.sim.network import LinkQuality, Router
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.world import World
 from peerway.sim.topology import pair
-from peerway.sim.world import World
 
 URL = "http://server.test:3340"
 

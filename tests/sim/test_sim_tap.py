@@ -4,13 +4,13 @@ from tests.sim.toy_machines import Observer, Scribe
 
 from peerway.core.machine import UdpAddress
 from peerway.sim.conversation import Conversation
-from peerway.sim.host import Host
+from peerway.sim.homes import TWO_HOMES
 from peerway.sim.internet import Internet
-from peerway.sim.named import TWO_HOMES
-from peerway.sim.network import LinkQuality, Router
-from peerway.sim.tap import Moment
+from peerway.sim.network.host import Host
+from peerway.sim.network.tap import Moment
+from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.world import World
 from peerway.sim.topology import pair
-from peerway.sim.world import World
 
 SERVER = UdpAddress("203.0.113.10", 3478)
 INSIDE = UdpAddress("10.1.0.2", 41641)

@@ -10,7 +10,7 @@ from tests.core.quic_pair import SERVER, START, STRANGER, Raw, TransportEnd, Wir
 from peerway.core.demux import Kind, connection_id_of, split
 from peerway.core.quic.events import ConnectionIdIssued, ConnectionIdRetired
 from peerway.core.quic.transport import HandshakeCompleted, PipeReceived, TransportClosed, TransportEnded
-from peerway.sim.transport import SimTransports
+from peerway.sim.transport.stand_in import SimTransports
 
 
 def new_pair(seed=1, **link):

@@ -3,13 +3,13 @@
 from peerway.core.path.events import PathKind
 from peerway.core.quic.events import StreamReadable
 from peerway.core.signal.door import Admission
-from peerway.sim.host import Host
-from peerway.sim.link import LinkQuality
-from peerway.sim.nat import NatBehaviour
-from peerway.sim.network import Router
+from peerway.sim.network.host import Host
+from peerway.sim.network.link import LinkQuality
+from peerway.sim.network.nat import NatBehaviour
+from peerway.sim.network.tree import Router
+from peerway.sim.network.world import World
 from peerway.sim.nodes import SimNode, run_server
-from peerway.sim.transport import SimTransports
-from peerway.sim.world import World
+from peerway.sim.transport.stand_in import SimTransports
 
 RELAY = "http://server.test:3340"
 SECRET = b"s" * 16

@@ -5,8 +5,8 @@ from tests.sim.attack_story import RIGHT_OUTSIDE, Story
 
 from peerway.core.machine import UdpAddress
 from peerway.core.probe.message import FULL_SIZE, Ping, Pong
-from peerway.sim.tap import Moment
-from peerway.sim.witness import Witness, read
+from peerway.sim.network.tap import Moment
+from peerway.sim.watch.witness import Witness, read
 
 LINK = 1
 SOCKET, OTHER_SOCKET = UdpAddress("192.168.1.2", 41641), UdpAddress("192.168.1.2", 41642)

@@ -20,11 +20,11 @@ from peerway.cli.app import with_output
 from peerway.cli.errors import CommandError, Exit
 from peerway.cli.output import Output
 from peerway.cli.simulated import milliseconds, record_of, with_progress
-from peerway.sim.estimate import Estimate, Quantiles, share
-from peerway.sim.pair_plot import plot
-from peerway.sim.pair_summary import WHY_RELAYED, PairSummary, summarize
-from peerway.sim.pairs import MOST_PAIRS, OUTCOMES, PairResult, pair_seeds, run_pairs
-from peerway.sim.population import ASSUMPTIONS, POPULATION, Aids
+from peerway.sim.population.draw import ASSUMPTIONS, POPULATION, Aids
+from peerway.sim.population.estimate import Estimate, Quantiles, share
+from peerway.sim.population.pairs import MOST_PAIRS, OUTCOMES, PairResult, pair_seeds, run_pairs
+from peerway.sim.population.plot import plot
+from peerway.sim.population.summary import WHY_RELAYED, PairSummary, summarize
 
 WIDTH = 110
 PAIR_PREFIX = "pair:"  # before its seed, that is what `peerway sim replay` knows a pair by

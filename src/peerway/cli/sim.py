@@ -28,7 +28,7 @@ from peerway.sim.campaign import (
 from peerway.sim.diagram import sequence_diagram
 from peerway.sim.draw import draw
 from peerway.sim.named import NAMED
-from peerway.sim.population import draw_pair
+from peerway.sim.population.draw import draw_pair
 from peerway.sim.scenario import Scenario
 from peerway.sim.written import written
 

@@ -19,10 +19,10 @@ from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.signal.door import Admission
 from peerway.core.ticket import Ticket
 from peerway.sim.internet import Internet
-from peerway.sim.monitor import Monitor
 from peerway.sim.nodes import RELAY_PORT, SimNode
 from peerway.sim.scenario import SIDES, Side, other
-from peerway.sim.transport import SimTransports
+from peerway.sim.transport.stand_in import SimTransports
+from peerway.sim.watch.monitor import Monitor
 
 SECRET = b"a ticket's secret"[:16]
 _NUMBER_SIZE = 4

@@ -25,11 +25,11 @@ from peerway.core.path.events import (
     PathSelected,
 )
 from peerway.core.relay.keeper import RelayDown, RelayUp
-from peerway.sim.hostile_relay import Carried
+from peerway.sim.attack.hostile_relay import Carried
+from peerway.sim.network.tap import Loss, Moment, Sighting
 from peerway.sim.plan import CORE, InternetPlan
 from peerway.sim.run import Run, Verdict
 from peerway.sim.scenario import SIDES, Action, Scenario, Side
-from peerway.sim.tap import Loss, Moment, Sighting
 from peerway.sim.written import written
 
 QUIET_S = 0.5  # after so much silence what is sent counts anew

@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
-from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
-from peerway.sim.hostile_relay import Mischief
-from peerway.sim.link import Bursts, LinkQuality
-from peerway.sim.manners import MANNERS
+from peerway.sim.attack.hostile_relay import Mischief
+from peerway.sim.attack.manners import MANNERS
+from peerway.sim.attack.strategies import HARMLESS
+from peerway.sim.network.behaviour import Hairpin, NatBehaviour, Pooling
+from peerway.sim.network.link import Bursts, LinkQuality
 from peerway.sim.plan import (
     CARRIER_NETWORK,
     CORE,
@@ -42,7 +43,6 @@ from peerway.sim.scenario import (
     Transfer,
     Unplug,
 )
-from peerway.sim.strategies import HARMLESS
 
 COMMON_PORT = 41641  # what every node prefers
 _FIREWALL = NatBehaviour(translates=False)

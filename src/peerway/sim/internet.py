@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from peerway.sim.behaviour import NatBehaviour
-from peerway.sim.gateway import offer_ports
-from peerway.sim.host import Host
-from peerway.sim.link import Link
-from peerway.sim.network import Router
+from peerway.sim.network.behaviour import NatBehaviour
+from peerway.sim.network.gateway import offer_ports
+from peerway.sim.network.host import Host
+from peerway.sim.network.link import Link
+from peerway.sim.network.tree import Router
+from peerway.sim.network.world import World
 from peerway.sim.nodes import run_server
 from peerway.sim.plan import (
     CORE,
@@ -19,8 +20,7 @@ from peerway.sim.plan import (
     RelayPlan,
     RouterPlan,
 )
-from peerway.sim.watched_relay import WatchedHostileRelay, WatchedRelay
-from peerway.sim.world import World
+from peerway.sim.watch.watched_relay import WatchedHostileRelay, WatchedRelay
 
 _RELAY_NETWORK = "203.0.113"
 

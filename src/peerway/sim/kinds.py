@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from peerway.core.nat import Filtering, Mapping
-from peerway.sim.behaviour import NatBehaviour
+from peerway.sim.network.behaviour import NatBehaviour
 from peerway.sim.plan import InternetPlan
 
 OPEN, FIREWALL, SAME_LAN, UDP_BLOCKED = "open", "firewall", "same-lan", "udp-blocked"

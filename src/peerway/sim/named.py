@@ -1,30 +1,19 @@
-"""Scenarios with names: what people ask about, and what once went wrong.
-
-A regression keeps its scenario, not only its seed: what is drawn for a seed changes. `peerway sim
-run` prints a failure in the form in which it is written here (see `peerway.sim.written`).
-"""
+"""Scenarios with names: what people ask about, and what once went wrong."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from peerway.sim import (
     Block,
-    Bursts,
     Dial,
-    Filtering,
-    Guest,
-    Hairpin,
     HangUp,
     HostPlan,
     InterfacePlan,
     InternetPlan,
     LinkQuality,
-    Mapping,
-    NatBehaviour,
     Partition,
     Pause,
-    PortAllocation,
     Reboot,
     RelayPlan,
     Restart,
@@ -35,53 +24,21 @@ from peerway.sim import (
     Transfer,
     Unplug,
 )
+from peerway.sim.homes import (
+    CONE,
+    FIREWALL,
+    HOME,
+    ONE_CARRIER,
+    SYMMETRIC,
+    TURNING_CARRIER,
+    TWO_HOMES,
+    TWO_SYMMETRIC,
+)
 from peerway.sim.plan import CARRIER_NETWORK
+from peerway.sim.regressions import REGRESSIONS
+from peerway.sim.scenario import NamedScenario
 
-HOME = NatBehaviour()
-CONE = NatBehaviour(filtering=Filtering.ENDPOINT_INDEPENDENT)
-SYMMETRIC = NatBehaviour(mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT, ports=PortAllocation.RANDOM)
-RESTRICTED = NatBehaviour(filtering=Filtering.ADDRESS_DEPENDENT)
-EVER_NEW = NatBehaviour(
-    mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT,
-    filtering=Filtering.ENDPOINT_INDEPENDENT,
-    ports=PortAllocation.RANDOM,
-)
-FIREWALL = NatBehaviour(translates=False)
-
-TWO_HOMES = InternetPlan(
-    (RouterPlan("left-home", nat4=HOME), RouterPlan("right-home", nat4=HOME)),
-    (
-        HostPlan("left", (InterfacePlan("left-home"),)),
-        HostPlan("right", (InterfacePlan("right-home"),)),
-    ),
-)
-TWO_SYMMETRIC = replace(
-    TWO_HOMES,
-    routers=(RouterPlan("left-home", nat4=SYMMETRIC), RouterPlan("right-home", nat4=SYMMETRIC)),
-)
-ONE_CARRIER = replace(
-    TWO_HOMES,
-    routers=(
-        RouterPlan("carrier", nat4=HOME, inside=CARRIER_NETWORK),
-        RouterPlan("left-home", "carrier", HOME),
-        RouterPlan("right-home", "carrier", HOME),
-    ),
-)
-TURNING_CARRIER = ONE_CARRIER.with_router(
-    RouterPlan("carrier", nat4=replace(HOME, hairpin=Hairpin.EXTERNAL_SOURCE), inside=CARRIER_NETWORK)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class NamedScenario:
-    """A scenario, and in one sentence what it is about."""
-
-    name: str
-    explanation: str
-    scenario: Scenario
-
-
-_ALL = (
+ASKED_ABOUT = (
     NamedScenario(
         "two-homes",
         "Two homes behind ordinary routers: through the relay at once, then directly.",
@@ -136,22 +93,6 @@ _ALL = (
         "no-hairpin",
         "Two homes behind one carrier, whose NAT does not turn packets round.",
         Scenario(1, ONE_CARRIER, (Dial("left"), Transfer("right", 50_000))),
-    ),
-    NamedScenario(
-        "poisoned-outer-nat",
-        "A NAT that remembers what it turned away, one hop further out than a first probe's TTL reaches.",
-        Scenario(
-            1,
-            InternetPlan(
-                (
-                    RouterPlan("left-home", nat4=HOME),
-                    RouterPlan("right-street", nat4=replace(HOME, input_open=True), inside=CARRIER_NETWORK),
-                    RouterPlan("right-home", "right-street", HOME),
-                ),
-                TWO_HOMES.hosts,
-            ),
-            (Dial("right"),),
-        ),
     ),
     NamedScenario(
         "ipv6",
@@ -222,129 +163,9 @@ _ALL = (
         ),
     ),
     NamedScenario(
-        "late-hello",
-        "Both dial at once, and a bad line delays one hello until the other has been answered.",
-        Scenario(
-            502399,
-            InternetPlan(
-                (
-                    RouterPlan("left-home", quality=LinkQuality(delay_s=0.04, loss=0.15)),
-                    RouterPlan("right-mobile"),
-                ),
-                (
-                    HostPlan("left", (InterfacePlan("left-home"),)),
-                    HostPlan("right", (InterfacePlan("right-mobile"),)),
-                ),
-                relays=(RelayPlan("relay1.test"), RelayPlan("relay2.test")),
-            ),
-            (Dial("both"),),
-        ),
-    ),
-    NamedScenario(
-        "ever-new-ports",
-        "Two NATs let everything in, and show a new port to each address: pings come to an end.",
-        Scenario(
-            802045,
-            replace(
-                TWO_HOMES,
-                routers=(
-                    RouterPlan("left-home", nat4=EVER_NEW, quality=LinkQuality(delay_s=0.02, loss=0.05)),
-                    RouterPlan("right-home", nat4=EVER_NEW, quality=LinkQuality(delay_s=0.02)),
-                ),
-            ),
-            (Dial("left"), Pause(130.0)),
-        ),
-    ),
-    NamedScenario(
-        "remembered-elsewhere",
-        "A router that a host has not left goes on sending to the address it had there, until it forgets.",
-        Scenario(
-            2007296,
-            replace(
-                TWO_HOMES,
-                routers=(
-                    RouterPlan("left-home", nat4=replace(RESTRICTED, memory_s=60.0)),
-                    RouterPlan(
-                        "right-home",
-                        nat4=NatBehaviour(mapping=Mapping.ADDRESS_DEPENDENT, ports=PortAllocation.RANDOM),
-                    ),
-                ),
-            ),
-            (Dial("right"), Unplug("left", 50.0)),
-        ),
-    ),
-    NamedScenario(
-        "goodbye-while-roaming",
-        "A stranger is shown the door, and meanwhile the host has another address.",
-        Scenario(
-            3001452,
-            InternetPlan(
-                (
-                    RouterPlan("right-outer0", quality=LinkQuality(bursts=Bursts(0.01, 0.3))),
-                    RouterPlan("right-mobile"),
-                ),
-                (
-                    HostPlan("left", (InterfacePlan("right-mobile"),)),
-                    HostPlan(
-                        "right",
-                        (InterfacePlan("right-outer0"), InterfacePlan("right-mobile", name="wwan0")),
-                    ),
-                ),
-            ),
-            (Dial("left"), Roam("right", "right-mobile")),
-            guests=(Guest("right", "dials without end"),),
-        ),
-    ),
-    NamedScenario(
-        "replay-after-replug",
-        "A cable is pulled and plugged in again, and somebody sends what was sent before.",
-        Scenario(
-            3001542,
-            InternetPlan(
-                (
-                    RouterPlan("carrier", nat4=HOME, quality=LinkQuality(delay_s=0.004)),
-                    RouterPlan("right-mobile", nat4=HOME, inside="10.4.0"),
-                    RouterPlan("elsewhere", nat4=HOME, inside="192.168.7"),
-                ),
-                (
-                    HostPlan("left", (InterfacePlan("carrier"), InterfacePlan("elsewhere", name="wwan0"))),
-                    HostPlan(
-                        "right",
-                        (
-                            InterfacePlan("right-mobile", families=(4, 6)),
-                            InterfacePlan("right-mobile", name="wwan0"),
-                        ),
-                    ),
-                ),
-                relays=(
-                    RelayPlan("relay1.test", families=(4, 6)),
-                    RelayPlan("relay2.test", families=(4, 6)),
-                ),
-            ),
-            (Dial("left"), Unplug("right", 0.5)),
-            attacks=("late replays",),
-        ),
-    ),
-    NamedScenario(
-        "reboot-unnoticed",
-        "A router forgets the connections of somebody who waits: found again once the relay is missed.",
-        Scenario(
-            1, TWO_HOMES, (Dial("left"), HangUp("left"), Reboot("right-home", renumber=True), Dial("left"))
-        ),
-    ),
-    NamedScenario(
         "reboot-and-renumber",
         "A home router restarts and has another address then.",
         Scenario(1, TWO_HOMES, (Dial("left"), Reboot("left-home", renumber=True), Transfer("right", 50_000))),
-    ),
-    NamedScenario(
-        "reboot-under-load",
-        "Home routers restart while much is sent, which costs nobody the direct path.",
-        Scenario(
-            1,
-            TWO_HOMES,
-            (Dial("left"), Reboot("right-home", under=80_000), Reboot("left-home", under=80_000)),
-        ),
     ),
     NamedScenario(
         "long-partition",
@@ -389,4 +210,4 @@ _ALL = (
         Scenario(1, TWO_HOMES, (Dial("left"), Pause(200.0), Transfer("right", 50_000), HangUp("right"))),
     ),
 )
-NAMED: dict[str, NamedScenario] = {named.name: named for named in _ALL}
+NAMED: dict[str, NamedScenario] = {named.name: named for named in (*ASKED_ABOUT, *REGRESSIONS)}

@@ -17,8 +17,8 @@ from peerway.core.relay.server import RelayServer
 from peerway.core.signal.door import Admission
 from peerway.core.stun.server import StunServer
 from peerway.core.ticket import Ticket
-from peerway.sim.host import Host
-from peerway.sim.world import World
+from peerway.sim.network.host import Host
+from peerway.sim.network.world import World
 
 RELAY_PORT = 3340
 STUN_PORT = 3478

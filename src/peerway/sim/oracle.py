@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from peerway.core.nat import Filtering, Mapping
-from peerway.sim.nat import NatBehaviour
+from peerway.sim.network.nat import NatBehaviour
 
 Outlook = Literal["direct", "guessing", "relay"]
 

@@ -19,8 +19,8 @@ from itertools import product
 from typing import Literal
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
-from peerway.sim.behaviour import Hairpin, NatBehaviour, Pooling
-from peerway.sim.link import HEADER_BYTES_V4, HEADER_BYTES_V6, LinkQuality
+from peerway.sim.network.behaviour import Hairpin, NatBehaviour, Pooling
+from peerway.sim.network.link import HEADER_BYTES_V4, HEADER_BYTES_V6, LinkQuality
 from peerway.sim.oracle import direct_possible
 from peerway.sim.plan import CORE, InterfacePlan, InternetPlan
 

@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from peerway.sim.behaviour import NatBehaviour
-from peerway.sim.host import LAN_QUALITY
-from peerway.sim.hostile_relay import Mischief
-from peerway.sim.link import DEFAULT_QUALITY, LinkQuality
+from peerway.sim.attack.hostile_relay import Mischief
+from peerway.sim.network.behaviour import NatBehaviour
+from peerway.sim.network.host import LAN_QUALITY
+from peerway.sim.network.link import DEFAULT_QUALITY, LinkQuality
 
 CORE = "core"
 RELAY_QUALITY = LinkQuality(delay_s=0.002)

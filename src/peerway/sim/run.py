@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from peerway.sim.attacker import Attacker
-from peerway.sim.bad_peer import BadPeer
+from peerway.sim.attack.attacker import Attacker
+from peerway.sim.attack.bad_peer import BadPeer
+from peerway.sim.attack.manners import MANNERS
+from peerway.sim.attack.strategies import HARMLESS
 from peerway.sim.conversation import Conversation
 from peerway.sim.internet import Internet
-from peerway.sim.manners import MANNERS
-from peerway.sim.monitor import Monitor
+from peerway.sim.network.tap import Moment
 from peerway.sim.outlook import Outlook, comes_back_the_same, is_calm, outlook, relayed
 from peerway.sim.plan import CORE
 from peerway.sim.scenario import (
@@ -39,8 +40,7 @@ from peerway.sim.scenario import (
     other,
 )
 from peerway.sim.soundness import check
-from peerway.sim.strategies import HARMLESS
-from peerway.sim.tap import Moment
+from peerway.sim.watch.monitor import Monitor
 
 START_S = 3.0  # for relays to be reached and addresses to be gathered
 DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most

@@ -114,7 +114,7 @@ Action = Dial | HangUp | Transfer | Pause | Restart | Sleep | Unplug | Roam | Re
 class Guest:
     """A third node, at the core, that one side admits, and that has the `manners` of that name.
 
-    `peerway.sim.manners.MANNERS` has them.
+    `peerway.sim.attack.manners.MANNERS` has them.
     """
 
     of: Side
@@ -126,7 +126,7 @@ class Scenario:
     """`plan` has hosts called "left" and "right"; both know all of `plan.relays`, and each other.
 
     `seed` is for everything that is left to chance while it runs. `attacks` are names of
-    strategies (`peerway.sim.strategies.HARMLESS`) by which somebody at the core attacks all along,
+    strategies (`peerway.sim.attack.strategies.HARMLESS`) by which somebody at the core attacks all along,
     and `guests` dial one of the two before anything else happens, and vanish after a minute.
     """
 
@@ -141,3 +141,12 @@ class Scenario:
         """Whether somebody means harm."""
         lies = any(relay.mischief is not None for relay in self.plan.relays)
         return bool(self.attacks or self.guests) or lies
+
+
+@dataclass(frozen=True, slots=True)
+class NamedScenario:
+    """A scenario, and in one sentence what it is about."""
+
+    name: str
+    explanation: str
+    scenario: Scenario

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from peerway.sim.manners import MANNERS
+from peerway.sim.attack.manners import MANNERS
+from peerway.sim.attack.strategies import HARMLESS
 from peerway.sim.plan import CORE, HostPlan, InternetPlan, RelayPlan, RouterPlan
 from peerway.sim.scenario import SIDES, Action, Scenario
-from peerway.sim.strategies import HARMLESS
 
 MOST_ROUTERS = 250  # each has a network of its own in 5.0.0.0/8
 MOST_RELAYS = 20

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
-from peerway.sim.behaviour import Hairpin, NatBehaviour
-from peerway.sim.host import Host
-from peerway.sim.network import DEFAULT_QUALITY, LinkQuality, Router
+from peerway.sim.network.behaviour import Hairpin, NatBehaviour
+from peerway.sim.network.host import Host
+from peerway.sim.network.tree import DEFAULT_QUALITY, LinkQuality, Router
+from peerway.sim.network.world import World
 from peerway.sim.oracle import Outlook, direct_possible
-from peerway.sim.world import World
 
 SERVER_NAME = "server.test"
 SERVER_IPS = ("203.0.113.10", "203.0.113.11")

@@ -1,6 +1,6 @@
 """Values written as the Python that makes them: what differs from the defaults, and nothing else.
 
-What is printed can be pasted into a test or into `peerway.sim.named`; every name in it is one of
+What is printed can be pasted into a test or into `peerway.sim.regressions`; every name in it is one of
 `peerway.sim`'s. Lines are broken as ruff and black do it.
 """
 

@@ -1,0 +1,177 @@
+"""Scenarios that once went wrong, each as small as it could be made.
+
+A regression keeps its scenario, not only its seed: what is drawn for a seed changes. `peerway sim
+run` prints a failure in the form in which it is written here (see `peerway.sim.written`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from peerway.sim import (
+    Bursts,
+    Dial,
+    Guest,
+    HangUp,
+    HostPlan,
+    InterfacePlan,
+    InternetPlan,
+    LinkQuality,
+    Mapping,
+    NatBehaviour,
+    Pause,
+    PortAllocation,
+    Reboot,
+    RelayPlan,
+    Roam,
+    RouterPlan,
+    Scenario,
+    Unplug,
+)
+from peerway.sim.homes import (
+    EVER_NEW,
+    HOME,
+    RESTRICTED,
+    TWO_HOMES,
+)
+from peerway.sim.plan import CARRIER_NETWORK
+from peerway.sim.scenario import NamedScenario
+
+REGRESSIONS = (
+    NamedScenario(
+        "poisoned-outer-nat",
+        "A NAT that remembers what it turned away, one hop further out than a first probe's TTL reaches.",
+        Scenario(
+            1,
+            InternetPlan(
+                (
+                    RouterPlan("left-home", nat4=HOME),
+                    RouterPlan("right-street", nat4=replace(HOME, input_open=True), inside=CARRIER_NETWORK),
+                    RouterPlan("right-home", "right-street", HOME),
+                ),
+                TWO_HOMES.hosts,
+            ),
+            (Dial("right"),),
+        ),
+    ),
+    NamedScenario(
+        "late-hello",
+        "Both dial at once, and a bad line delays one hello until the other has been answered.",
+        Scenario(
+            502399,
+            InternetPlan(
+                (
+                    RouterPlan("left-home", quality=LinkQuality(delay_s=0.04, loss=0.15)),
+                    RouterPlan("right-mobile"),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("left-home"),)),
+                    HostPlan("right", (InterfacePlan("right-mobile"),)),
+                ),
+                relays=(RelayPlan("relay1.test"), RelayPlan("relay2.test")),
+            ),
+            (Dial("both"),),
+        ),
+    ),
+    NamedScenario(
+        "ever-new-ports",
+        "Two NATs let everything in, and show a new port to each address: pings come to an end.",
+        Scenario(
+            802045,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan("left-home", nat4=EVER_NEW, quality=LinkQuality(delay_s=0.02, loss=0.05)),
+                    RouterPlan("right-home", nat4=EVER_NEW, quality=LinkQuality(delay_s=0.02)),
+                ),
+            ),
+            (Dial("left"), Pause(130.0)),
+        ),
+    ),
+    NamedScenario(
+        "remembered-elsewhere",
+        "A router that a host has not left goes on sending to the address it had there, until it forgets.",
+        Scenario(
+            2007296,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan("left-home", nat4=replace(RESTRICTED, memory_s=60.0)),
+                    RouterPlan(
+                        "right-home",
+                        nat4=NatBehaviour(mapping=Mapping.ADDRESS_DEPENDENT, ports=PortAllocation.RANDOM),
+                    ),
+                ),
+            ),
+            (Dial("right"), Unplug("left", 50.0)),
+        ),
+    ),
+    NamedScenario(
+        "goodbye-while-roaming",
+        "A stranger is shown the door, and meanwhile the host has another address.",
+        Scenario(
+            3001452,
+            InternetPlan(
+                (
+                    RouterPlan("right-outer0", quality=LinkQuality(bursts=Bursts(0.01, 0.3))),
+                    RouterPlan("right-mobile"),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("right-mobile"),)),
+                    HostPlan(
+                        "right",
+                        (InterfacePlan("right-outer0"), InterfacePlan("right-mobile", name="wwan0")),
+                    ),
+                ),
+            ),
+            (Dial("left"), Roam("right", "right-mobile")),
+            guests=(Guest("right", "dials without end"),),
+        ),
+    ),
+    NamedScenario(
+        "replay-after-replug",
+        "A cable is pulled and plugged in again, and somebody sends what was sent before.",
+        Scenario(
+            3001542,
+            InternetPlan(
+                (
+                    RouterPlan("carrier", nat4=HOME, quality=LinkQuality(delay_s=0.004)),
+                    RouterPlan("right-mobile", nat4=HOME, inside="10.4.0"),
+                    RouterPlan("elsewhere", nat4=HOME, inside="192.168.7"),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("carrier"), InterfacePlan("elsewhere", name="wwan0"))),
+                    HostPlan(
+                        "right",
+                        (
+                            InterfacePlan("right-mobile", families=(4, 6)),
+                            InterfacePlan("right-mobile", name="wwan0"),
+                        ),
+                    ),
+                ),
+                relays=(
+                    RelayPlan("relay1.test", families=(4, 6)),
+                    RelayPlan("relay2.test", families=(4, 6)),
+                ),
+            ),
+            (Dial("left"), Unplug("right", 0.5)),
+            attacks=("late replays",),
+        ),
+    ),
+    NamedScenario(
+        "reboot-unnoticed",
+        "A router forgets the connections of somebody who waits: found again once the relay is missed.",
+        Scenario(
+            1, TWO_HOMES, (Dial("left"), HangUp("left"), Reboot("right-home", renumber=True), Dial("left"))
+        ),
+    ),
+    NamedScenario(
+        "reboot-under-load",
+        "Home routers restart while much is sent, which costs nobody the direct path.",
+        Scenario(
+            1,
+            TWO_HOMES,
+            (Dial("left"), Reboot("right-home", under=80_000), Reboot("left-home", under=80_000)),
+        ),
+    ),
+)
