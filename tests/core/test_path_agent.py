@@ -17,6 +17,7 @@ from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, der
 
 US, THEM = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
 SOCKET = UdpAddress("0.0.0.0", 41641)
+OTHER_SOCKET = UdpAddress("192.168.1.5", 50000)
 PEER = UdpAddress("203.0.113.7", 41641)
 ELSEWHERE = UdpAddress("198.51.100.66", 666)
 
@@ -366,3 +367,20 @@ def test_however_many_sockets_and_candidates_there_are_the_pairs_are_bounded():
     bench.agent.set_sockets(sockets, TargetPolicy(), 0.0)
     assert len(bench.agent._pairs) == MAX_PAIRS == 48
     assert bench.agent.drops["path: too many pairs"] == 1
+
+
+def test_a_relay_has_a_path_however_many_addresses_there_are():
+    bench = Bench([UdpAddress(f"203.0.113.{number}", 1) for number in range(1, 17)])
+    bench.agent.set_sockets(tuple(UdpAddress("0.0.0.0", port) for port in range(1, 9)), TargetPolicy(), 0.0)
+    relay = RelayAddress("http://relay.test", b"k" * 32)
+    bench.agent.add_relay(relay, 0.0)
+    assert (None, relay) in bench.agent._pairs
+    assert len(bench.agent._pairs) == MAX_PAIRS
+
+
+def test_what_comes_by_a_socket_that_is_closed_by_now_has_no_effect():
+    bench = Bench()
+    bench.agent.probe_received(bench.ping(), OTHER_SOCKET, PEER, 0.0)
+    assert pongs(bench) == []
+    assert (OTHER_SOCKET, PEER) not in bench.agent._pairs
+    assert bench.agent.drops["probe: by a socket that is closed"] == 1

@@ -390,6 +390,24 @@ def test_a_switch_is_got_over_though_the_first_packets_on_the_new_path_are_lost(
     assert pair.now - before < 1.0
 
 
+def test_an_outage_taken_for_a_round_trip_makes_nobody_wait_long_for_what_is_lost_later():
+    pair = Pair().establish()
+    stream = pair.client.session.open_stream(pair.now)
+    pair.client.session.write(stream, b"hello", pair.now)
+    ordinary, pair.delay = pair.delay, 8.0
+    pair.run(20)
+    pair.delay = ordinary
+    pair.spoil = lambda datagram: None
+    pair.client.session.write(stream, b" again", pair.now)
+    pair.run(0.1)
+    pair.spoil = lambda datagram: datagram
+    assert pair.client.session._transport.deadline() - pair.now > 30.0
+    before = pair.datagrams
+    pair.run(9.0)
+    assert pair.server.session.read(stream, 100, pair.now) == b"hello again"
+    assert pair.datagrams - before < 10
+
+
 def test_a_switch_while_nothing_is_under_way_sends_nothing():
     pair = Pair().establish()
     pair.run(5)

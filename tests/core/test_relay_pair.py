@@ -334,15 +334,26 @@ def test_a_paused_stream_gets_no_keep_alive():
     assert network.writes_to == {}
 
 
-def test_a_server_silent_for_two_intervals_is_dead():
+def test_a_server_silent_for_longer_than_an_interval_is_asked_whether_it_is_there():
     network = RelayNetwork()
     alice = network.join("alice")
     network.server.handle_timeout = lambda now: None
     network.server.poll_deadline = lambda: None
-    network.advance(119.9)
+    network.advance(250.0)
     assert alice.connected
-    network.advance(0.2)
-    assert alice.events[-1] == RelayDisconnected("alice", "the relay was silent for 120 s")
+    network.server.stream_data = lambda stream, data, now: None
+    network.advance(31.0)
+    assert alice.connected
+    network.advance(2.0)
+    assert alice.events[-1] == RelayDisconnected("alice", "the relay did not answer for 2 s")
+
+
+def test_a_server_that_was_silent_for_two_intervals_while_we_slept_is_dead():
+    network = RelayNetwork()
+    alice = network.join("alice")
+    alice.handle_timeout(network.now + 121.0)
+    assert alice.poll_event() == CloseStream("alice")
+    assert alice.poll_event() == RelayDisconnected("alice", "the relay was silent for 120 s")
 
 
 def test_anything_heard_counts_as_life():

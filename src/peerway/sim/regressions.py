@@ -19,6 +19,7 @@ from peerway.sim import (
     LinkQuality,
     Mapping,
     NatBehaviour,
+    Partition,
     Pause,
     PortAllocation,
     Reboot,
@@ -26,6 +27,7 @@ from peerway.sim import (
     Roam,
     RouterPlan,
     Scenario,
+    Sleep,
     Unplug,
 )
 from peerway.sim.homes import (
@@ -163,6 +165,107 @@ REGRESSIONS = (
         "A router forgets the connections of somebody who waits: found again once the relay is missed.",
         Scenario(
             1, TWO_HOMES, (Dial("left"), HangUp("left"), Reboot("right-home", renumber=True), Dial("left"))
+        ),
+    ),
+    NamedScenario(
+        "closed-while-arriving",
+        "A cable is pulled in the moment in which a packet has come by it.",
+        Scenario(
+            4004561,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan("left-home", nat4=HOME, quality=LinkQuality(delay_s=0.002, reorder=0.1)),
+                    RouterPlan(
+                        "right-home",
+                        nat4=HOME,
+                        quality=LinkQuality(delay_s=0.009, jitter_s=0.03, loss=0.01),
+                        inside="192.168.3",
+                    ),
+                    RouterPlan("elsewhere", nat4=HOME),
+                ),
+            ).with_host(
+                HostPlan("right", (InterfacePlan("right-home"), InterfacePlan("elsewhere", name="wwan0")))
+            ),
+            (Dial("left"), Unplug("right", 1.0)),
+        ),
+    ),
+    NamedScenario(
+        "asleep-while-waiting",
+        "Who waits for a dial sleeps until the relay gives up on it: found again once the relay is missed.",
+        Scenario(1, TWO_HOMES, (Dial("left"), HangUp("left"), Sleep("left", 60.0), Dial("right"))),
+    ),
+    NamedScenario(
+        "passed-on-by-chance",
+        "An attacker who shuffles what was seen must not pass on what it was sent: that is a path.",
+        Scenario(
+            4011630,
+            InternetPlan(
+                (
+                    RouterPlan("left-outer0", quality=LinkQuality(delay_s=0.0010563399603008483)),
+                    RouterPlan("left-outer1", uplink="left-outer0", quality=LinkQuality(delay_s=0.001)),
+                    RouterPlan(
+                        "left-home",
+                        uplink="left-outer1",
+                        nat4=HOME,
+                        quality=LinkQuality(delay_s=0.001),
+                    ),
+                    RouterPlan(
+                        "right-home",
+                        quality=LinkQuality(
+                            delay_s=0.01461962451330198, jitter_s=0.03, loss=0.01, rate=50000000.0
+                        ),
+                    ),
+                    RouterPlan("elsewhere", nat4=HOME),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("left-home"), InterfacePlan("elsewhere", name="wwan0"))),
+                    HostPlan("right", (InterfacePlan("right-home"),)),
+                ),
+            ),
+            (Dial("right"), Sleep("right", 3.0), Pause(10.0)),
+            attacks=("guessed probes", "late replays elsewhere", "replays at once as itself"),
+        ),
+    ),
+    NamedScenario(
+        "relay-among-many-addresses",
+        "A relay comes back when the peer has as many addresses as there is room for.",
+        Scenario(
+            4037000,
+            replace(
+                TWO_HOMES,
+                routers=(RouterPlan("left-home", nat4=EVER_NEW), RouterPlan("right-home", nat4=EVER_NEW)),
+                hosts=(
+                    HostPlan("left", (InterfacePlan("left-home"),), bridges=14),
+                    HostPlan(
+                        "right", (InterfacePlan("right-home"), InterfacePlan("right-home", name="wwan0"))
+                    ),
+                ),
+            ),
+            (Dial("left"), Partition("right-home", 4.0)),
+        ),
+    ),
+    NamedScenario(
+        "lost-after-an-outage",
+        "What a relay held back in an outage is taken for a round trip, and then a packet is lost.",
+        Scenario(
+            4040633,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan(
+                        "left-home",
+                        nat4=HOME,
+                        quality=LinkQuality(delay_s=0.0039, loss=0.05, reorder=0.1),
+                    ),
+                    RouterPlan(
+                        "right-home",
+                        nat4=replace(HOME, block_ports=64),
+                        quality=LinkQuality(delay_s=0.015674465454952453, jitter_s=0.005),
+                    ),
+                ),
+            ),
+            (Dial("right"), Partition("right", 15.0)),
         ),
     ),
     NamedScenario(

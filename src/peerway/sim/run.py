@@ -48,7 +48,7 @@ DIRECT_WITHIN_S = 200.0  # three rounds of probing, each of which opens routers 
 MOVED_DIRECT_WITHIN_S = 680.0  # and a pause, in which routers forget where somebody was before
 TALK_EVERY_S = 20.0
 DIAL_WITHIN_S = 20.0
-RELAY_MISSED_WITHIN_S = 150.0  # two minutes of its silence, and then it is reached anew
+RELAY_MISSED_WITHIN_S = 80.0  # a relay that is silent for 70 s is asked, and then reached anew
 CERTAIN_S = 3.0  # what may not become direct is watched so long
 FIRST_DIRECT_WITHIN_S = 10.0  # where nothing is left to chance
 AT_ONCE_S = 5.0  # what a path that was not touched takes, at most
@@ -273,7 +273,7 @@ class Run:
             self.first_byte_s = self.world.now - self._dialled_at
 
     def _meet(self, sides: tuple[Side, ...]) -> bool:
-        """Dial; once more where a router has forgotten a connection to the relay that nobody used since."""
+        """Dial; once more where a connection to the relay may be gone, and nobody has used it since."""
         for at in (self.world.now, self._relay_missed_by):
             self.world.run_until(max(at, self.world.now))
             self._dialled_at = self.world.now
@@ -339,6 +339,7 @@ class Run:
         self.internet.hosts[side].sleep()
         self.world.run_for(seconds)
         self._may_end |= seconds >= SURVIVES_S
+        self._relay_missed_by = self.world.now + RELAY_MISSED_WITHIN_S
         self.internet.hosts[side].wake()
         self._settle()
 

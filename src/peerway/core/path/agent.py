@@ -142,6 +142,8 @@ class PathAgent(Composite[PathKey]):
         key = (None, relay)
         if key not in self._pairs:
             self._make_room_at(relay.url)
+            if len(self._pairs) >= MAX_PAIRS:
+                self._give_up_one()
             if len(self._pairs) < MAX_PAIRS:
                 self._add(key, PathKind.RELAY).start(now)
         self._finish(now)
@@ -152,6 +154,13 @@ class PathAgent(Composite[PathKey]):
         keys.sort(key=lambda key: (key == self.selected, self._pairs[key].answered_at or -math.inf))
         for key in keys[: max(0, len(keys) + 1 - MAX_CLIENTS_PER_RELAY)]:
             self._remove(key)
+
+    def _give_up_one(self) -> None:
+        """Of all addresses the one that was named last: by the relay the peer was met, by them it may be."""
+        for key in reversed(self._pairs):
+            if key[0] is not None and not _is_proven(self._pairs[key]):
+                self._remove(key)
+                return
 
     def remove_relay(self, url: str, now: float) -> None:
         """The connection to the relay at `url` is gone."""
@@ -189,6 +198,9 @@ class PathAgent(Composite[PathKey]):
             probe = self._opener.open(data)
         except WireError as error:
             self._drop(error.reason)
+            return
+        if local is not None and local not in self._sockets:
+            self._drop("probe: by a socket that is closed")  # it had come before
             return
         key = (local, remote)
         pair = self._pairs.get(key)

@@ -215,6 +215,14 @@ class QuicSession(Leaf):
         self._now = max(self._now, now)
         self._dirty = True
 
+    def _be_impatient(self) -> None:
+        """QUIC may take an outage for a round trip, and wait as long for what is lost later."""
+        if self.state is State.ESTABLISHED and "nudge" not in self._timers:
+            waits_until = self._transport.deadline()
+            if waits_until is not None and waits_until - self._now > NUDGE_CAP_S:
+                self._nudge_after = NUDGE_CAP_S
+                self._timers.set("nudge", self._now + NUDGE_CAP_S, "quic: waits long for what is under way")
+
     def _nudge(self) -> None:
         """The ping at a switch may be lost as well, and the back-off that the old path caused is long."""
         waits_until = self._transport.deadline()
@@ -240,6 +248,7 @@ class QuicSession(Leaf):
                 self._violated(violation)
         self._dirty = self._flush()
         self._handle_events()
+        self._be_impatient()
 
     def _flush(self) -> bool:
         """Collect what the transport wants to send; whether that was anything."""

@@ -42,7 +42,8 @@ from peerway.core.relay.outbox import Outbox
 from peerway.core.relay.url import RelayUrl
 
 HANDSHAKE_TIMEOUT_S = 10.0  # from the open stream to ServerInfo
-SILENCE_LIMIT_S = 2 * KEEP_ALIVE_S  # a server that says nothing for so long is dead
+SILENCE_S = KEEP_ALIVE_S + 10.0  # a server that says nothing for so long is asked whether it is there
+SILENCE_LIMIT_S = 2 * KEEP_ALIVE_S  # and after so long, as after a sleep, it is dead
 PAUSED_LIMIT_S = 30.0  # and so is one that takes nothing for so long
 QUIET_S = 2.0  # after so long without a word, what we send is followed by a question whether anyone is there
 ANSWER_LIMIT_S = 2.0
@@ -338,23 +339,28 @@ class RelayClient(Leaf):
         greeting.open_server_info(payload, self._shared)
         self._stage = Stage.CONNECTED
         self._timers.cancel("handshake")
-        self._timers.set("silence", self._heard_at + SILENCE_LIMIT_S, "relay: silent")
+        self._timers.set("silence", self._heard_at + SILENCE_S, "relay: silent")
         self._events.append(RelayConnected(self.stream))
 
     def _timer_expired(self, name: str, now: float) -> None:
         if name == "silence":
-            # Looked at when it passes, since to move it with every read would cost more than the read.
-            dead_at = self._heard_at + SILENCE_LIMIT_S
-            if dead_at > now:
-                self._timers.set("silence", dead_at, "relay: silent")
-                return
-            self._fail(f"the relay was silent for {SILENCE_LIMIT_S:.0f} s")
+            self._silent_for(now - self._heard_at, now)
         elif name == "answer":
             self._fail(f"the relay did not answer for {ANSWER_LIMIT_S:.0f} s")
         elif name == "paused":
             self._fail(f"the relay took no bytes for {PAUSED_LIMIT_S:.0f} s")
         else:
             self._fail(f"no relay answered within {HANDSHAKE_TIMEOUT_S:.0f} s")
+
+    def _silent_for(self, seconds: float, now: float) -> None:
+        if seconds >= SILENCE_LIMIT_S:
+            self._fail(f"the relay was silent for {SILENCE_LIMIT_S:.0f} s")
+            return
+        if seconds >= SILENCE_S:
+            self.check(now)
+        # Looked at when it passes, since to move it with every read would cost more than the read.
+        limit = SILENCE_S if seconds < SILENCE_S else SILENCE_LIMIT_S
+        self._timers.set("silence", self._heard_at + limit, "relay: silent")
 
     def _measured(self, pong: bytes) -> None:
         ping, sent_at = self._measuring

@@ -112,9 +112,15 @@ def late_replays_as_itself(view: View) -> Forgery:
 
 
 def late_replays_elsewhere(view: View) -> Forgery:
-    """Anything ever seen, to somebody else, in the name of whoever that one talks to."""
+    """Anything ever seen, to somebody else, in the name of whoever that one talks to.
+
+    But for what the attacker was sent: to pass that on is `forwarding`, by way of which a path leads.
+    """
     source, destination = view.rng.choice(view.flows)
-    return Forgery(source, destination, view.rng.choice(view.packets).data)
+    seen = view.rng.choice(view.packets)
+    if seen.destination in view.own:
+        return Forgery(seen.source, seen.destination, seen.data)
+    return Forgery(source, destination, seen.data)
 
 
 # --- by an observer, at once
