@@ -99,7 +99,7 @@ def test_ctrl_c_before_the_first_pair_has_nothing_to_tell(capsys, monkeypatch):
 
 
 def test_a_pair_that_failed_is_told_and_is_1(capsys, monkeypatch, in_this_process):
-    monkeypatch.setattr("peerway.sim.run.outlook", lambda plan, left, right: "relay")
+    monkeypatch.setattr("peerway.sim.meeting.outlook", lambda plan, left, right: "relay")
     assert run(["sim", "population", "--pairs", "1"]) == 1
     out = capsys.readouterr().out
     assert out.startswith("pair:0: ")

@@ -28,7 +28,7 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def wrong_oracle(monkeypatch):
     """Every direct path is a violation."""
-    monkeypatch.setattr("peerway.sim.run.outlook", lambda plan, left, right: "relay")
+    monkeypatch.setattr("peerway.sim.meeting.outlook", lambda plan, left, right: "relay")
 
 
 def objects(text):

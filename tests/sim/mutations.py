@@ -138,7 +138,7 @@ MUTATIONS = (
                 "            if is_busy:\n                interval =",
             ),
         ),
-        "lost a direct path within 20 s in which nothing was said",
+        "lost a direct path within 20 s without a word",
     ),
     Mutation(
         "the relay dropped once there is a direct path",
@@ -213,7 +213,7 @@ MUTATIONS = (
                 "        elif not signal.echo:\n",
             ),
         ),
-        "no connection 20 s after the dial of left",
+        "a secret of .* serves two exchanges",
     ),
     Mutation(
         "a secret used for every exchange with a peer",

@@ -96,8 +96,8 @@ def test_a_seed_brings_the_same_wherever_it_runs():
 
 
 def test_a_failure_is_made_small_and_keeps_the_end_of_its_trace(monkeypatch):
-    monkeypatch.setattr("peerway.sim.run.CERTAIN_S", 0.0)
-    monkeypatch.setattr("peerway.sim.run.outlook", lambda plan, left, right: "relay")
+    monkeypatch.setattr("peerway.sim.meeting.CERTAIN_S", 0.0)
+    monkeypatch.setattr("peerway.sim.meeting.outlook", lambda plan, left, right: "relay")
     small = shrink_scenario(NAMED["roam"].scenario)
     assert small.verdict.violations[0].what == "direct, though the oracle knows no way"
     assert len(small.verdict.trace) == 40

@@ -110,7 +110,7 @@ def test_a_relay_that_has_not_the_receiver_shows_it():
 
 
 def test_a_violation_stands_at_the_end(monkeypatch):
-    monkeypatch.setattr("peerway.sim.run.outlook", lambda plan, left, right: "relay")
+    monkeypatch.setattr("peerway.sim.meeting.outlook", lambda plan, left, right: "relay")
     lines = lines_of(sequence_diagram(NAMED["two-homes"].scenario))
     violation = "VIOLATED: direct, though the oracle knows no way"
     assert re.fullmatch(rf"    Note over p1,p\d+: \d+\.\d{{3}} {violation}", lines[-1])

@@ -71,6 +71,7 @@ class NodeMachine(Composite[str]):
         super().__init__()
         self.key = key
         self.budget = ProbeBudget()
+        self._questions: deque[Output] = deque()  # to STUN servers
         self._survey = Survey(rng, stun, static)
         self._adopt(_SURVEY, self._survey)
         own_relays = tuple(dict.fromkeys(str(RelayUrl.parse(url)) for url in relays))
@@ -302,12 +303,24 @@ class NodeMachine(Composite[str]):
         self._touch(_RELAYS)
         self._settle(now)
 
+    def poll_transmit(self) -> Output | None:
+        """The next bytes to send: questions to STUN servers before anything to a peer.
+
+        A router that keeps ports gives one that somebody uses with this server to nobody else; what
+        it gives instead it shows the peer as well, if the server was first, and else does not.
+        """
+        if self._unsettled_at is not None:
+            self._settle(self._unsettled_at)
+        return self._questions.popleft() if self._questions else super().poll_transmit()
+
     # --- what the children say
 
     def _child_transmit(self, key: str, output: Output, now: float) -> None:
         if isinstance(output, Transmit) and isinstance(output.remote, RelayAddress):
             self._relays.send(output.remote, output.segments, now)
             self._touch(_RELAYS)
+        elif key == _SURVEY:
+            self._questions.append(output)
         else:
             self._transmits.append(output)
 

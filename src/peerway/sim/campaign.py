@@ -15,7 +15,8 @@ from functools import partial
 
 from peerway.sim.draw import draw
 from peerway.sim.kinds import pair_of_kinds
-from peerway.sim.run import BY_LUCK, Verdict, run
+from peerway.sim.meeting import BY_LUCK
+from peerway.sim.run import Verdict, run
 from peerway.sim.scenario import SIDES, Scenario
 from peerway.sim.shrink import Shrinking, symptom
 from peerway.sim.workers import Done, run_many

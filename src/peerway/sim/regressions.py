@@ -12,6 +12,7 @@ from peerway.sim import (
     Bursts,
     Dial,
     Guest,
+    Hairpin,
     HangUp,
     HostPlan,
     InterfacePlan,
@@ -266,6 +267,29 @@ REGRESSIONS = (
                 ),
             ),
             (Dial("right"), Partition("right", 15.0)),
+        ),
+    ),
+    NamedScenario(
+        "port-taken-by-another",
+        "A router that keeps ports has another for the STUN server, where somebody else has ours.",
+        Scenario(
+            5005260,
+            InternetPlan(
+                (
+                    RouterPlan("carrier", nat4=replace(HOME, hairpin=Hairpin.EXTERNAL_SOURCE)),
+                    RouterPlan("right-home", uplink="carrier", quality=LinkQuality(mtu=1200)),
+                    RouterPlan("right-mobile", nat4=replace(HOME, input_open=True)),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("right-mobile"),), port=41641, bridges=14),
+                    HostPlan(
+                        "right",
+                        (InterfacePlan("right-home"), InterfacePlan("right-mobile", name="wwan0")),
+                        port=41641,
+                    ),
+                ),
+            ),
+            (Dial("right"), Roam("left", "carrier")),
         ),
     ),
     NamedScenario(
