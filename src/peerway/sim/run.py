@@ -350,5 +350,6 @@ class Run:
             self.meeting.exchange(dict.fromkeys(SIDES, NOTE_SIZE), AT_ONCE_S if is_calm else DATA_WITHIN_S)
         self.world.run_until(began + seconds)
         self.meeting.may_end |= seconds >= SURVIVES_S
+        self.meeting.relay_missed_by = self.world.now + RELAY_MISSED_WITHIN_S
         self.internet.mend(name)
         self.meeting.settle()
