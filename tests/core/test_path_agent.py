@@ -8,10 +8,11 @@ import pytest
 from peerway.core.budget import ProbeBudget
 from peerway.core.identity import SecretKey
 from peerway.core.machine import RelayAddress, UdpAddress
-from peerway.core.path.agent import MAX_PAIRS, MAX_PEER_REFLEXIVE, PathAgent, RoundBegun
+from peerway.core.path.agent import PathAgent, RoundBegun
 from peerway.core.path.candidate import Candidate, CandidateKind, TargetPolicy
 from peerway.core.path.events import CandidateLearned, PathProven, PathSelected
 from peerway.core.path.pair import PairState
+from peerway.core.path.pairs import MAX_PAIRS, MAX_PEER_REFLEXIVE
 from peerway.core.path.rounds import OPENER_TTL
 from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
 

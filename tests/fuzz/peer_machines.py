@@ -9,8 +9,9 @@ from tests.fuzz.driving import Course
 from peerway.core.budget import ProbeBudget
 from peerway.core.identity import SecretKey
 from peerway.core.machine import Address, Event, InterfaceAddress, RelayAddress, Transmit, UdpAddress
-from peerway.core.path.agent import MAX_PAIRS, MAX_PEER_REFLEXIVE, PathAgent
+from peerway.core.path.agent import PathAgent
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind, TargetPolicy, networks_of
+from peerway.core.path.pairs import MAX_PAIRS, MAX_PEER_REFLEXIVE
 from peerway.core.probe.message import FULL_SIZE, Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
 from peerway.core.quic.authentication import sign_client
 from peerway.core.quic.errors import StreamMisuse, TooManyStreams

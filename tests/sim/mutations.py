@@ -170,7 +170,7 @@ MUTATIONS = (
         (
             Change(
                 "peerway/core/path/agent.py",
-                "            if not (_is_proven(pair) or self._is_named(key[1])):\n"
+                "            if not (is_proven(pair) or self._is_named(key[1])):\n"
                 "                self._remove(key)\n",
                 "            pass\n",
             ),

@@ -8,32 +8,28 @@ is sent at all, and the next data goes by the relay until a path has proven itse
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from peerway.core.budget import ProbeBudget
-from peerway.core.machine import Address, Composite, Event, RelayAddress, Rng, UdpAddress, WireError
-from peerway.core.path.candidate import Candidate, CandidateKind, RefusedError, TargetPolicy
+from peerway.core.machine import Address, Event, RelayAddress, Rng, UdpAddress, WireError
+from peerway.core.path.candidate import Candidate, TargetPolicy
 from peerway.core.path.choice import PathKey, PathView
 from peerway.core.path.events import (
     CandidateLearned,
-    CandidateRefused,
     PathEvent,
     PathKind,
     PathLost,
     PathProven,
 )
 from peerway.core.path.pair import Pair, PairState
+from peerway.core.path.pairs import PairTable, is_proven
 from peerway.core.path.rounds import ROUND_EVERY_S, next_series, pause_after
 from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.path.usage import SILENCE_S, Level, Usage
 from peerway.core.probe.message import Lateness, OpenedProbe, Ping, ProbeOpener, ProbeSealer
 
-MAX_PAIRS = 48
-MAX_PEER_REFLEXIVE = 16
-MAX_CLIENTS_PER_RELAY = 2  # the peer has one key there at a time; a relay may say anything
 GATE_S = 1.0  # how long the peer is awaited before pings go out all the same
 ROUND_GATE_S = 4.0  # the same in later rounds: after our address changed the relay must be reached anew
 STALE_S = 10.0  # the shortest time after which NATs are known to forget a quiet mapping
@@ -59,7 +55,7 @@ class PeerSilent(PathEvent):
         return f"the peer answered on no path for {SILENCE_S:.0f} s"
 
 
-class PathAgent(Composite[PathKey]):
+class PathAgent(PairTable):
     """See the module's text. `sealer` and `opener` hold the probe keys of this exchange."""
 
     def __init__(
@@ -71,23 +67,13 @@ class PathAgent(Composite[PathKey]):
         rng: Rng,
         now: float,
     ) -> None:
-        super().__init__()
-        self._sealer = sealer
-        self._opener = opener
+        super().__init__(sealer, opener, policy, budget, rng)
         self._lateness = Lateness()
-        self._policy = policy
-        self._budget = budget
-        self._rng = rng
-        self._pairs: dict[PathKey, Pair] = {}
-        self._sockets: tuple[UdpAddress, ...] = ()
-        self._candidates: tuple[Candidate, ...] = ()
-        self._reflexive: list[Candidate] = []
         self._peer_ready = False
         self._round = 0
         self._works_here = False
         self._selection = Selection(now)
         self._usage = Usage(now)
-        self._dirty = False
         self._reconsidered_at = now
         self._set_usage_timer(now)
         self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
@@ -114,7 +100,7 @@ class PathAgent(Composite[PathKey]):
                 self._events.append(CandidateLearned(candidate))
                 self._check(candidate)
         for key, pair in list(self._pairs.items()):
-            if not (_is_proven(pair) or self._is_named(key[1])):
+            if not (is_proven(pair) or self._is_named(key[1])):
                 self._remove(key)
         self._make_pairs(now)
         if not self._peer_ready and "gate" not in self._timers:
@@ -139,28 +125,9 @@ class PathAgent(Composite[PathKey]):
 
     def add_relay(self, relay: RelayAddress, now: float) -> None:
         """The peer can be reached through this relay."""
-        key = (None, relay)
-        if key not in self._pairs:
-            self._make_room_at(relay.url)
-            if len(self._pairs) >= MAX_PAIRS:
-                self._give_up_one()
-            if len(self._pairs) < MAX_PAIRS:
-                self._add(key, PathKind.RELAY).start(now)
+        if (None, relay) not in self._pairs and (pair := self._add_relay(relay, self.selected)) is not None:
+            pair.start(now)
         self._finish(now)
-
-    def _make_room_at(self, url: str) -> None:
-        """Of a relay's clients only the newest stays beside the one that answered last."""
-        keys = [key for key in self._pairs if isinstance(key[1], RelayAddress) and key[1].url == url]
-        keys.sort(key=lambda key: (key == self.selected, self._pairs[key].answered_at or -math.inf))
-        for key in keys[: max(0, len(keys) + 1 - MAX_CLIENTS_PER_RELAY)]:
-            self._remove(key)
-
-    def _give_up_one(self) -> None:
-        """Of all addresses the one that was named last: by the relay the peer was met, by them it may be."""
-        for key in reversed(self._pairs):
-            if key[0] is not None and not _is_proven(self._pairs[key]):
-                self._remove(key)
-                return
 
     def remove_relay(self, url: str, now: float) -> None:
         """The connection to the relay at `url` is gone."""
@@ -208,7 +175,7 @@ class PathAgent(Composite[PathKey]):
             self._drop(objection)
             return
         if isinstance(probe.message, Ping):
-            pair = pair or self._learn_reflexive(key, now)
+            pair = pair or self._learn(key, now)
             if pair is not None:
                 pair.ping_received(probe.counter, probe.message, now, is_idle=self._usage.is_idle)
         elif pair is not None:
@@ -218,6 +185,14 @@ class PathAgent(Composite[PathKey]):
         if pair is not None:
             self._touch(key)
         self._finish(now)
+
+    def _learn(self, key: PathKey, now: float) -> Pair | None:
+        """A ping that opened came from an address nobody named: the peer's NAT made it up."""
+        local, remote = key
+        if isinstance(remote, UdpAddress):
+            return self._learn_reflexive(local, remote)
+        self.add_relay(remote, now)
+        return self._pairs.get(key)
 
     def _objection(self, probe: OpenedProbe, pair: Pair | None, now: float) -> str:
         """Why a probe has no effect, or "".
@@ -294,75 +269,6 @@ class PathAgent(Composite[PathKey]):
 
     # --- inside
 
-    def _is_named(self, remote: Address) -> bool:
-        """Whether the peer says, or has shown, that it is there."""
-        addresses = (candidate.address for candidate in (*self._candidates, *self._reflexive))
-        return isinstance(remote, RelayAddress) or remote in addresses
-
-    def _check(self, candidate: Candidate) -> bool:
-        try:
-            self._policy.check(candidate.address)
-        except RefusedError as error:
-            self._events.append(CandidateRefused(candidate, str(error)))
-            return False
-        return True
-
-    def _make_pairs(self, now: float) -> None:
-        for candidate in self._candidates:
-            try:
-                self._policy.check(candidate.address)
-            except RefusedError:
-                continue
-            for socket in self._sockets:
-                key = (socket, candidate.address)
-                if key in self._pairs or not _same_family(socket, candidate.address):
-                    continue
-                if len(self._pairs) >= MAX_PAIRS:
-                    self._drop("path: too many pairs")
-                    return
-                self._start_or_open(self._add(key, self._kind_of(candidate.address)), now)
-
-    def _kind_of(self, remote: UdpAddress) -> PathKind:
-        return PathKind.LAN if self._policy.is_lan(remote) else PathKind.DIRECT
-
-    def _add(self, key: PathKey, kind: PathKind) -> Pair:
-        pair = Pair(key[0], key[1], kind, self._sealer, self._budget, self._rng, self._opener.highest)
-        self._pairs[key] = pair
-        self._adopt(key, pair)
-        return pair
-
-    def _remove(self, key: PathKey) -> None:
-        del self._pairs[key]
-        self._release(key)
-        self._dirty = True
-
-    def _learn_reflexive(self, key: PathKey, now: float) -> Pair | None:
-        """A ping that opened came from an address nobody named: the peer's NAT made it up."""
-        remote = key[1]
-        if isinstance(remote, RelayAddress):
-            self.add_relay(remote, now)
-            return self._pairs.get(key)
-        candidate = Candidate(CandidateKind.PEER_REFLEXIVE, remote)
-        if len(self._reflexive) >= MAX_PEER_REFLEXIVE or len(self._pairs) >= MAX_PAIRS:
-            self._forget_reflexive()
-        if len(self._pairs) >= MAX_PAIRS or len(self._reflexive) >= MAX_PEER_REFLEXIVE:
-            self._drop("path: too many addresses of one peer")
-            return None
-        self._events.append(CandidateLearned(candidate))
-        if not self._check(candidate):
-            return None
-        self._reflexive.append(candidate)
-        return self._add(key, self._kind_of(remote))
-
-    def _forget_reflexive(self) -> None:
-        for candidate in self._reflexive:
-            keys = [key for key in self._pairs if key[1] == candidate.address]
-            if not any(_is_proven(self._pairs[key]) for key in keys):
-                for key in keys:
-                    self._remove(key)
-                self._reflexive.remove(candidate)
-                return
-
     def _used(self, before: Level, now: float) -> None:
         """The connection is busy, which it was not `before`."""
         if before is Level.IDLE:
@@ -398,15 +304,15 @@ class PathAgent(Composite[PathKey]):
         self._round = number
         self._peer_ready = False
         for key, pair in self._pairs.items():
-            if isinstance(key[1], UdpAddress) and not _is_proven(pair):
+            if isinstance(key[1], UdpAddress) and not is_proven(pair):
                 pair.forget("another round")
-                self._start_or_open(pair, now)
+                self._begin(pair, now)
                 self._touch(key)
         self._timers.set("gate", now + ROUND_GATE_S, "path: the peer did not say it is ready")
         self._timers.set("round", now + pause_after(number, works_here=self._works_here), "path: probe again")
         self._events.append(RoundBegun(number))
 
-    def _start_or_open(self, pair: Pair, now: float) -> None:
+    def _begin(self, pair: Pair, now: float) -> None:
         pair.open(now, self._round)
         if self._peer_ready or pair.kind is PathKind.LAN:
             pair.start(now)
@@ -431,7 +337,7 @@ class PathAgent(Composite[PathKey]):
         self._dirty = True
 
     def _next_round(self, now: float) -> None:
-        if all(_is_proven(pair) for pair in self._pairs.values()):
+        if all(is_proven(pair) for pair in self._pairs.values()):
             self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
         else:
             self._begin_round(self._round + 1, now)
@@ -471,19 +377,11 @@ class PathAgent(Composite[PathKey]):
 
     def _views(self) -> Iterable[PathView]:
         relays = [pair for pair in self._pairs.values() if pair.kind is PathKind.RELAY]
-        believed = not any(map(_is_proven, relays))
+        believed = not any(map(is_proven, relays))
         for key, pair in self._pairs.items():
-            if _is_proven(pair) or (believed and pair.kind is PathKind.RELAY):
+            if is_proven(pair) or (believed and pair.kind is PathKind.RELAY):
                 yield _view(key, pair)
 
 
 def _view(key: PathKey, pair: Pair) -> PathView:
     return PathView(key, pair.kind, pair.has_failed, pair.rtt.minimum, pair.loss)
-
-
-def _is_proven(pair: Pair) -> bool:
-    return pair.state in (PairState.PROVEN, PairState.DOUBTED)
-
-
-def _same_family(one: UdpAddress, other: UdpAddress) -> bool:
-    return (":" in one.ip) == (":" in other.ip)

@@ -14,7 +14,7 @@ from peerway.core import budget, flight, link, link_table, links
 from peerway.core.link import Link
 from peerway.core.machine import Composite, Leaf, Machine
 from peerway.core.node import NodeMachine
-from peerway.core.path import agent, candidate, gather, pair
+from peerway.core.path import candidate, gather, pair, pairs
 from peerway.core.path.agent import PathAgent
 from peerway.core.relay import outbox
 from peerway.core.signal import door, routes
@@ -107,11 +107,11 @@ LIMITS = (
     Limit("routes of signals", routes.MAX_ROUTES, _each_link(lambda found: len(found.routes))),
     Limit("early probes", link.MAX_EARLY_PROBES, _each_link(lambda found: len(found._early_probes))),
     Limit("batches to resend", flight.KEPT_BATCHES, _each_link(lambda found: len(found._flight._kept))),
-    Limit("pairs", agent.MAX_PAIRS, _each_agent(lambda found: len(found._pairs))),
+    Limit("pairs", pairs.MAX_PAIRS, _each_agent(lambda found: len(found._pairs))),
     Limit("peer's candidates", candidate.MAX_CANDIDATES, _each_agent(lambda found: len(found._candidates))),
     Limit(
         "peer-reflexive candidates",
-        agent.MAX_PEER_REFLEXIVE,
+        pairs.MAX_PEER_REFLEXIVE,
         _each_agent(lambda found: len(found._reflexive)),
     ),
     Limit(
