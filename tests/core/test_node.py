@@ -4,7 +4,10 @@ import pytest
 from tests.sim.two_homes import RELAY, SECRET, TwoHomes
 
 from peerway.core.quic.events import StreamOpened
+from peerway.sim.homes import TWO_SYMMETRIC
 from peerway.sim.network.link import LinkQuality
+from peerway.sim.run import run
+from peerway.sim.scenario import Dial, Pause, Scenario
 
 
 def test_two_homes_meet_through_the_relay_and_then_directly():
@@ -145,3 +148,13 @@ def test_an_idle_connection_sends_nothing():
     homes.world.trace.lines.clear()
     homes.world.run_for(50.0)
     assert [line for line in homes.world.trace.lines if " send " in line] == []
+
+
+def test_in_a_round_of_probing_stun_servers_are_asked_before_the_peer_is_sent_anything():
+    # a router gives a second remote the port that it gave the first, but not always the other way round
+    scenario = Scenario(1, TWO_SYMMETRIC, (Dial("left"), Pause(30.0), Pause(30.0)))
+    lines = run(scenario, is_traced=True).trace
+    begun, who = next(line.split()[:2] for line in lines if "RoundBegun" in line)
+    sent = [line.split()[5] for line in lines if line.startswith(f"{begun} {who} send")]
+    assert sent[:2] == ["203.0.113.10:3478", "203.0.113.11:3478"]
+    assert len(sent) > 2
