@@ -15,7 +15,7 @@ from peerway.sim.scenario import SIDES, Scenario, Side, other
 
 DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most
 DIRECT_WITHIN_S = 200.0  # three rounds of probing, each of which opens routers to another depth
-MOVED_DIRECT_WITHIN_S = 680.0  # and a pause, in which routers forget where somebody was before
+MOVED_DIRECT_WITHIN_S = 680.0  # and a pause, in which routers forget who was where
 TALK_EVERY_S = 20.0
 DIAL_WITHIN_S = 20.0
 RELAY_MISSED_WITHIN_S = 80.0  # one that is silent for 70 s is asked; one that was away is tried every 45 s
@@ -53,11 +53,11 @@ class Meeting:
         self.first_byte_s: float | None = None
         self.direct_s: float | None = None
         self.outcome = "failed"
-        self.expected = self.outlook()
         self.is_wanted = False
         self.may_end = False
         self.has_moved = False
         self.relay_missed_by = 0.0
+        self.expected = self.outlook()
         self._dialled_at = 0.0
 
     # --- what is so
@@ -73,11 +73,11 @@ class Meeting:
         return not self.scenario.is_hostile and is_calm(self.internet.plan)
 
     def outlook(self) -> Outlook:
-        """The oracle's word. Whoever sends in another's name can poison a router that takes it."""
+        """The oracle's word. Whoever sends in another's name can poison a router, or keep its memory."""
         plan = self.internet.plan
         is_poisonable = any(router.nat4 is not None and router.nat4.input_open for router in plan.routers)
-        word = outlook(plan, *SIDES)
-        return "unsure" if word == "direct" and self.scenario.attacks and is_poisonable else word
+        word, can_harm = outlook(plan, *SIDES), is_poisonable or self.has_moved
+        return "unsure" if word == "direct" and self.scenario.attacks and can_harm else word
 
     # --- what they do
 

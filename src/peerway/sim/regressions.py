@@ -293,6 +293,37 @@ REGRESSIONS = (
         ),
     ),
     NamedScenario(
+        "number-of-our-own-router",
+        "The peer's private address is our own router's, who gives what it gives for that ever after.",
+        Scenario(
+            6021415,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan("left-outer0", nat4=HOME),
+                    RouterPlan(
+                        "left-home",
+                        uplink="left-outer0",
+                        nat4=replace(HOME, hairpin=Hairpin.EXTERNAL_SOURCE),
+                        inside="192.168.3",
+                    ),
+                    RouterPlan("right-home", nat4=HOME),
+                ),
+            ),
+            (Dial("left"), Reboot("right-home", renumber=True)),
+        ),
+    ),
+    NamedScenario(
+        "memory-kept-alive",
+        "A router that a host has not left remembers its old address, and an attacker's replays see to it.",
+        Scenario(
+            6022495,
+            TWO_HOMES.with_host(HostPlan("left", (InterfacePlan("left-home"),), bridges=14)),
+            (Dial("right"), Unplug("left", 50.0)),
+            attacks=("late replays",),
+        ),
+    ),
+    NamedScenario(
         "reboot-under-load",
         "Home routers restart while much is sent, which costs nobody the direct path.",
         Scenario(

@@ -310,6 +310,7 @@ class Run:
 
     def _reboot(self, router: str, renumber: bool) -> None:
         self.internet.reboot(router, renumber)
+        self.meeting.has_moved |= renumber
         self.meeting.relay_missed_by = self.world.now + RELAY_MISSED_WITHIN_S
 
     def _reboot_under(self, reboot: Reboot) -> None:

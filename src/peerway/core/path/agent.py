@@ -20,7 +20,6 @@ from peerway.core.path.events import (
     PathEvent,
     PathKind,
     PathLost,
-    PathProven,
 )
 from peerway.core.path.pair import Pair, PairState
 from peerway.core.path.pairs import PairTable, is_proven
@@ -71,7 +70,7 @@ class PathAgent(PairTable):
         self._lateness = Lateness()
         self._peer_ready = False
         self._round = 0
-        self._works_here = False
+        self._next_series = 0
         self._selection = Selection(now)
         self._usage = Usage(now)
         self._reconsidered_at = now
@@ -92,8 +91,6 @@ class PathAgent(PairTable):
     def set_candidates(self, candidates: tuple[Candidate, ...], now: float) -> None:
         """The peer's addresses, all of them: new ones are probed, vanished ones dropped unless proven."""
         known = {candidate.address for candidate in self._candidates}
-        if not known <= {candidate.address for candidate in candidates}:
-            self._works_here = False
         self._candidates = candidates
         for candidate in candidates:
             if candidate.address not in known:
@@ -145,7 +142,6 @@ class PathAgent(PairTable):
             if key[0] is not None and sends_elsewhere(key[0], moved):
                 pair.forget("our address changed")
                 self._touch(key)
-        self._works_here = False
         self._begin_round(next_series(self._round), now)
         self._finish(now)
 
@@ -303,13 +299,14 @@ class PathAgent(PairTable):
         """
         self._round = number
         self._peer_ready = False
-        for key, pair in self._pairs.items():
+        for key, pair in self._in_the_peers_order():
             if isinstance(key[1], UdpAddress) and not is_proven(pair):
                 pair.forget("another round")
                 self._begin(pair, now)
                 self._touch(key)
         self._timers.set("gate", now + ROUND_GATE_S, "path: the peer did not say it is ready")
-        self._timers.set("round", now + pause_after(number, works_here=self._works_here), "path: probe again")
+        pause = ROUND_EVERY_S if number < self._next_series else pause_after(number)
+        self._timers.set("round", now + pause, "path: probe again")
         self._events.append(RoundBegun(number))
 
     def _begin(self, pair: Pair, now: float) -> None:
@@ -340,7 +337,7 @@ class PathAgent(PairTable):
         if all(is_proven(pair) for pair in self._pairs.values()):
             self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
         else:
-            self._begin_round(self._round + 1, now)
+            self._begin_round(max(self._round + 1, self._next_series), now)
 
     def _age(self, now: float) -> None:
         if self._usage.age(now):
@@ -357,9 +354,8 @@ class PathAgent(PairTable):
     def _child_event(self, key: PathKey, event: Event, now: float) -> None:
         self._dirty = True
         self._events.append(event)
-        if isinstance(event, PathProven) and event.kind is not PathKind.RELAY:
-            self._works_here = True
-        elif isinstance(event, PathLost):
+        if isinstance(event, PathLost):
+            self._next_series = next_series(self._round)  # it may come back at any moment
             self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
             if not self._is_named(key[1]):
                 self._remove(key)  # it outlived its candidate only because it worked

@@ -77,6 +77,16 @@ class PairTable(Composite[PathKey]):
                     return
                 self._begin(self._add(key, self._kind_of(candidate.address)), now)
 
+    def _in_the_peers_order(self) -> list[tuple[PathKey, Pair]]:
+        """Public addresses before private ones, of which one may happen to be our own router's.
+
+        What a router gives for a packet to itself it may give for all that is begun after it.
+        """
+        order: dict[Address, int] = {
+            candidate.address: number for number, candidate in enumerate(self._candidates)
+        }
+        return sorted(self._pairs.items(), key=lambda item: order.get(item[0][1], -1))
+
     def _kind_of(self, remote: UdpAddress) -> PathKind:
         return PathKind.LAN if self._policy.is_lan(remote) else PathKind.DIRECT
 

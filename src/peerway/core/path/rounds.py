@@ -1,7 +1,7 @@
 """The rounds in which paths that are not proven are probed: how far apart, and how far openers reach.
 
 Both sides count them together, so what depends on the number alone needs no word between them.
-Rounds come in series; whatever gives new hope, a move or a pause, begins another.
+Rounds come in series; whatever gives new hope, a move, a pause or a path that failed, begins another.
 """
 
 from __future__ import annotations
@@ -27,12 +27,10 @@ def next_series(number: int) -> int:
     return (number // ROUNDS_OF_A_SERIES + 1) * ROUNDS_OF_A_SERIES
 
 
-def pause_after(number: int, *, works_here: bool) -> float:
+def pause_after(number: int) -> float:
     """Seconds from round `number` to the next.
 
     A router may go on sending what arrives to the address that a side had before it moved, as long
-    as anything arrives. So after a whole series in vain both are silent until all is forgotten; but
-    not where a path has worked since, which may do so again at any moment.
+    as anything arrives. So after a whole series in vain both are silent until all is forgotten.
     """
-    is_last = next_series(number) == number + 1
-    return ALL_FORGOTTEN_S if is_last and not works_here else ROUND_EVERY_S
+    return ALL_FORGOTTEN_S if next_series(number) == number + 1 else ROUND_EVERY_S
