@@ -19,6 +19,7 @@ from peerway.sim import (
     InternetPlan,
     LinkQuality,
     Mapping,
+    Mischief,
     NatBehaviour,
     Partition,
     Pause,
@@ -321,6 +322,23 @@ REGRESSIONS = (
             TWO_HOMES.with_host(HostPlan("left", (InterfacePlan("left-home"),), bridges=14)),
             (Dial("right"), Unplug("left", 50.0)),
             attacks=("late replays",),
+        ),
+    ),
+    NamedScenario(
+        "dial-kept-back",
+        "Both dial, and a relay keeps the dial that gave way until all is over: it is answered in vain.",
+        Scenario(
+            7000029,
+            InternetPlan(
+                (RouterPlan("carrier"), RouterPlan("left-home", uplink="carrier")),
+                (
+                    HostPlan("left", (InterfacePlan("left-home"),)),
+                    HostPlan("right", (InterfacePlan("left-home"), InterfacePlan("carrier", name="wwan0"))),
+                ),
+                relays=(RelayPlan("relay1.test", mischief=Mischief(lie=0.1, replay=0.1)),),
+            ),
+            (Dial("both"),),
+            guests=(Guest("left", "names hundreds of networks"),),
         ),
     ),
     NamedScenario(

@@ -47,6 +47,7 @@ USED_FOR_S = 50.0  # a connection is kept ready so long after its last use, and 
 SURVIVES_S = 20.0  # without any path a connection outlives this much, and may end after it
 CLOSED_WITHIN_S = 10.0
 FORGOTTEN_AFTER_S = 25.0  # after the end nothing is left; a dial that gave way may be answered for 20 s
+REPLAYED_FOR_S = 60.0  # who keeps a dial back that gave way has it answered, for 20 s each time
 IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
 ALL_SAID_S = 0.1  # by then what arrived last has been acknowledged
 ATTACKS_PER_S = 10.0
@@ -236,11 +237,15 @@ class Run:
         if reachable and not self.world.run_while(lambda: self.talk.is_open(other(by)), CLOSED_WITHIN_S):
             raise Failed(f"{other(by)} did not hear within {CLOSED_WITHIN_S:.0f} s that {by} hung up")
         self.world.run_for(FORGOTTEN_AFTER_S)
+        if self.scenario.is_hostile:
+            self.world.run_while(lambda: any(map(self._leftovers, SIDES)), REPLAYED_FOR_S)
         for side in SIDES:
-            if not self.talk.is_open(side) and (left := self._leftovers(side)):
+            if left := self._leftovers(side):
                 raise Failed(f"{side} has not forgotten a connection that is over: {left}")
 
     def _leftovers(self, side: Side) -> str:
+        if self.talk.is_open(side):
+            return ""
         return self.talk.node(side).leftovers(self.talk.node_id(other(side)))
 
     def _pause(self, seconds: float) -> None:
