@@ -342,6 +342,21 @@ REGRESSIONS = (
         ),
     ),
     NamedScenario(
+        "back-at-the-relay-late",
+        "A line is back before its host tries the relay again, where it may be dialled only then.",
+        Scenario(
+            5009353,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan("left-home", nat4=HOME, quality=LinkQuality(delay_s=0.001)),
+                    RouterPlan("right-home", quality=LinkQuality(delay_s=0.04)),
+                ),
+            ),
+            (Dial("right"), Partition("relay1.test", 40.0), Partition("right-home", 40.0)),
+        ),
+    ),
+    NamedScenario(
         "reboot-under-load",
         "Home routers restart while much is sent, which costs nobody the direct path.",
         Scenario(
