@@ -64,8 +64,8 @@ class Paper:
     def backlog(self) -> int:
         return self.waiting
 
-    def flush(self) -> None:
-        self.waiting = 0
+    def flush(self, size: int = 1 << 40) -> None:
+        self.waiting -= min(size, self.waiting)
 
     def receive(self, data: bytes, segment_size: int, now: float) -> None: ...
     def handle_timeout(self, now: float) -> None: ...
@@ -340,6 +340,33 @@ def test_a_peer_beyond_its_credit_is_a_violation():
     with pytest.raises(PeerViolation) as raised:
         table.arrived(Data(2, b"x"))
     assert raised.value.code is SessionCode.CREDIT_EXCEEDED
+
+
+@pytest.mark.parametrize("taken", [8 * KIB, 40 * KIB, 100 * KIB, 600 * KIB])
+def test_bulk_one_way_does_not_hold_up_what_the_other_way_needs(taken):
+    table = server_with(Open(2), Grant(2, 1 << 30))
+    table.streams.write(2, bytes(32 << 20))
+    for _ in range(20):
+        table.paper.flush(taken)
+        table.streams.feed()
+    table.arrived(Data(2, bytes(200 * KIB)))
+    table.streams.read(2, -1)
+    table.paper.flush(taken)
+    table.streams.feed()
+    assert Grant(2, 456 * KIB) in table.paper.frames
+
+
+def test_what_is_read_after_the_end_takes_nothing_from_the_pool_for_good():
+    table = server_with()
+    for number in range(2, 202, 2):
+        table.arrived(Open(number), Data(number, bytes(256 * KIB)), CreditWanted(number))
+        table.streams.read(number, 64 * KIB)
+        table.arrived(End(number))
+        table.streams.read(number, -1)
+        assert table.streams.at_eof(number)
+    table.arrived(Open(202), Data(202, bytes(256 * KIB)), CreditWanted(202))
+    table.streams.read(202, -1)
+    assert Grant(202, 1280 * KIB) in table.told()
 
 
 def test_a_transport_that_sends_nothing_is_fed_little():

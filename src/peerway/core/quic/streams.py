@@ -113,9 +113,10 @@ class Streams:
             return b""
         inbound = stream.inbound
         data = inbound.read(limit)
-        granted = inbound.credit.consume(len(data))
-        if granted is not None and inbound.state is InboundState.OPEN:
-            self._tell(Grant(number, granted))
+        if inbound.state is InboundState.OPEN:
+            granted = inbound.credit.consume(len(data))
+            if granted is not None:
+                self._tell(Grant(number, granted))
         self._account(stream)
         return data
 
@@ -187,7 +188,7 @@ class Streams:
             self._announce(self._waiting.popleft())
         backlog = self._transport.backlog()
         self._adapt(backlog)
-        if backlog < FEED_BYTES_LEAST:
+        if backlog < FEED_BYTES_MOST:  # never less: bulk keeps as much as it likes before the transport
             self._send_messages()
         room = self._appetite - backlog
         while room > 0 and self._sending:
