@@ -10,10 +10,18 @@ from peerway.core.identity import SecretKey
 from peerway.core.machine import RelayAddress, UdpAddress
 from peerway.core.path.agent import PathAgent, RoundBegun
 from peerway.core.path.candidate import Candidate, CandidateKind, TargetPolicy
-from peerway.core.path.events import CandidateLearned, PathProven, PathSelected
+from peerway.core.path.events import (
+    CandidateLearned,
+    PathEvent,
+    PathKind,
+    PathLost,
+    PathProven,
+    PathSelected,
+    PingAnswered,
+)
 from peerway.core.path.pair import PairState
 from peerway.core.path.pairs import MAX_PAIRS, MAX_PEER_REFLEXIVE
-from peerway.core.path.rounds import OPENER_TTL
+from peerway.core.path.rounds import OPENER_REACHES, OPENER_TTL
 from peerway.core.probe.message import Ping, Pong, ProbeOpener, ProbeSealer, derive_keys
 
 US, THEM = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
@@ -249,9 +257,9 @@ def test_unanswered_addresses_are_left_alone_until_the_next_round():
     assert [event.number for event in bench.events(RoundBegun)] == [1]
 
 
-def rounds(bench, until):
+def rounds(bench, until, now=0.0):
     """When each round begins, while the connection is in use."""
-    begun, now = [], 0.0
+    begun = []
     while now < until:
         now += 1.0
         bench.agent.data_sent((SOCKET, PEER), 1, now)
@@ -278,6 +286,89 @@ def test_a_path_that_fails_begins_another_series():
     begun = rounds(bench, 700.0)[1:]
     assert [number for number, _ in begun] == [6, 7, 8, 9, 10, 11, 12]
     assert gaps(begun) == [55.0, 55.0, 55.0, 55.0, 55.0, 330.0]
+
+
+def test_a_move_is_one_reason_for_a_series_though_paths_are_lost_by_it():
+    bench = Bench()
+    prove(bench, PEER, SOCKET, 0.0)
+    bench.agent.network_changed((4,), 1.0)
+    assert rounds(bench, 150.0) == [(6, 1.0), (7, 56.0), (8, 111.0)]
+
+
+def test_a_path_that_comes_and_goes_leaves_each_reach_its_turns():
+    bench = Bench((PEER, ELSEWHERE))
+    bench.arrive(bench.ping())
+    numbers, losses = [], 0
+    for tenths in range(6000):
+        now = tenths / 10
+        bench.agent.data_sent((SOCKET, PEER), 1, now)
+        bench.agent.handle_timeout(now)
+        pongs = bench.answers(PEER)
+        if now % 50 < 20:
+            for data in (bench.ping(), *pongs):
+                bench.arrive(data, now=now)
+        for event in bench.events(RoundBegun | PathLost):
+            losses += isinstance(event, PathLost)
+            numbers += [event.number] if isinstance(event, RoundBegun) else []
+    assert losses >= 5
+    assert len(numbers) >= 9
+    assert {number % OPENER_REACHES for number in numbers} == set(range(OPENER_REACHES))
+
+
+def test_a_path_proven_while_another_carries_is_watched_too():
+    bench = Bench()
+    prove(bench, PEER, SOCKET, 0.0)
+    bench.agent.data_sent((SOCKET, PEER), 1, 0.1)
+    found = tuple(Candidate(CandidateKind.REFLEXIVE, address) for address in (PEER, ELSEWHERE))
+    bench.agent.set_candidates(found, 0.1)
+    prove(bench, ELSEWHERE, SOCKET, 0.2)
+    other = bench.agent._pairs[SOCKET, ELSEWHERE]
+    assert other.state is PairState.PROVEN
+    now = 0.2
+    while other.state is PairState.PROVEN and now < 30.0:
+        now = bench.agent.poll_deadline().at
+        bench.agent.handle_timeout(now)
+        bench.agent.data_sent((SOCKET, PEER), 1, now)
+        for pong in bench.answers(PEER):
+            bench.arrive(pong, now=now)
+    assert other.state is not PairState.PROVEN
+
+
+def test_a_ping_that_ends_idleness_goes_by_a_path_that_is_believed():
+    bench = Bench()
+    bench.agent.add_relay(at_relay(0), 0.0)
+    prove(bench, PEER, SOCKET, 0.0)
+    now = 0.0
+    while not bench.agent._usage.is_idle:
+        now = bench.agent.poll_deadline().at
+        bench.agent.handle_timeout(now)
+        for pong in bench.answers(PEER):
+            bench.arrive(pong, now=now)
+    bench.events(PathEvent)
+    assert bench.agent.ping(now + 60.0)
+    for remote, message in bench.sent():
+        if isinstance(message, Ping):
+            pong = bench.sealer.seal(Pong(message.token, 0, None))[1]
+            local = SOCKET if remote == PEER else None
+            bench.agent.probe_received(pong, local, remote, now + 60.1)
+    assert [event.kind for event in bench.events(PingAnswered)] == [PathKind.RELAY]
+
+
+def test_a_selected_path_whose_relay_goes_is_said_to_be_lost():
+    bench = Bench()
+    bench.agent.add_relay(at_relay(0), 0.0)
+    assert bench.agent.selected == (None, at_relay(0))
+    bench.agent.remove_relay(at_relay(0).url, 1.0)
+    kinds = [type(event) for event in bench.events(PathLost | PathSelected)]
+    assert kinds == [PathSelected, PathLost, PathSelected]
+
+
+def test_after_a_move_nothing_measured_before_counts():
+    bench = Bench()
+    prove(bench, PEER, SOCKET, 0.0)
+    assert bench.agent._pairs[SOCKET, PEER].rtt.minimum is not None
+    bench.agent.network_changed((4,), 1.0)
+    assert bench.agent._pairs[SOCKET, PEER].rtt.minimum is None
 
 
 def test_in_a_round_pings_wait_for_the_peer():

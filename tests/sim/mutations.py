@@ -134,8 +134,8 @@ MUTATIONS = (
         (
             Change(
                 "peerway/core/path/agent.py",
-                "            if not self._usage.is_idle:\n                interval =",
-                "            if is_busy:\n                interval =",
+                "        if not self._usage.is_idle:\n            interval =",
+                "        if is_busy:\n            interval =",
             ),
         ),
         "lost a direct path within 20 s without a word",

@@ -177,7 +177,7 @@ class Conversation:
         return known[key]
 
     def is_direct(self, side: Side) -> bool:
-        """Whether what this side sends travels directly now."""
+        """Whether what this side sends travels directly now, by a path that is in no doubt."""
         link = self.link(side)
         return link is not None and self.node(side).is_direct(link)
 

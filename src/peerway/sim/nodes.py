@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from peerway.core.identity import NodeId, SecretKey
-from peerway.core.link import LinkClosed, LinkEstablished
+from peerway.core.link import Link, LinkClosed, LinkEstablished
 from peerway.core.links import DialMoved, LinkEvent, Result
 from peerway.core.machine import Event
 from peerway.core.node import NodeMachine
@@ -89,9 +89,13 @@ class SimNode:
         return link
 
     def is_direct(self, link: int) -> bool:
-        """Whether the link's data travels directly now."""
-        selected = self.paths.get(self.final(link), [])
-        return bool(selected) and selected[-1].kind in (PathKind.DIRECT, PathKind.LAN)
+        """Whether the link's data travels directly now, by a path that is in no doubt."""
+        link = self.final(link)
+        selected = self.paths.get(link, [])
+        if not selected or selected[-1].kind not in (PathKind.DIRECT, PathKind.LAN):
+            return False
+        path, _ = self.machine.ask(link, Link.path)
+        return path is not None and not path.doubted
 
     def use(self, link: int, use: Callable[[QuicSession, float], Result]) -> Result:
         """Use the session of a link: `use(session, now)`."""

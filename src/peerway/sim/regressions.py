@@ -357,6 +357,25 @@ REGRESSIONS = (
         ),
     ),
     NamedScenario(
+        "outage-just-over",
+        "A host with two ways out still doubts the second when the outage that took the first is over.",
+        Scenario(
+            9012146,
+            InternetPlan(
+                (
+                    RouterPlan("left-home", quality=LinkQuality(delay_s=0.002, jitter_s=0.03)),
+                    RouterPlan("right-home", quality=LinkQuality(delay_s=0.039)),
+                    RouterPlan("elsewhere", nat4=NatBehaviour()),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("left-home"), InterfacePlan("elsewhere", name="wwan0"))),
+                    HostPlan("right", (InterfacePlan("right-home"),)),
+                ),
+            ),
+            (Dial("right"), Partition("right-home", 1.0), Pause(1.0)),
+        ),
+    ),
+    NamedScenario(
         "reboot-under-load",
         "Home routers restart while much is sent, which costs nobody the direct path.",
         Scenario(

@@ -20,10 +20,11 @@ from peerway.core.path.events import (
     PathEvent,
     PathKind,
     PathLost,
+    PathProven,
 )
 from peerway.core.path.pair import Pair, PairState
 from peerway.core.path.pairs import PairTable, is_proven
-from peerway.core.path.rounds import ROUND_EVERY_S, next_series, pause_after
+from peerway.core.path.rounds import ROUND_EVERY_S, after_a_loss, next_series, pause_after
 from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.path.usage import SILENCE_S, Level, Usage
@@ -70,7 +71,7 @@ class PathAgent(PairTable):
         self._lateness = Lateness()
         self._peer_ready = False
         self._round = 0
-        self._next_series = 0
+        self._next_round_number = 1
         self._selection = Selection(now)
         self._usage = Usage(now)
         self._reconsidered_at = now
@@ -84,7 +85,7 @@ class PathAgent(PairTable):
         self._sockets = sockets
         self._policy = policy
         for key in [key for key in self._pairs if key[0] is not None and key[0] not in sockets]:
-            self._remove(key)
+            self._vanish(key, "its socket is closed")
         self._make_pairs(now)
         self._finish(now)
 
@@ -130,7 +131,7 @@ class PathAgent(PairTable):
         """The connection to the relay at `url` is gone."""
         for key in list(self._pairs):
             if isinstance(key[1], RelayAddress) and key[1].url == url:
-                self._remove(key)
+                self._vanish(key, "the connection to the relay is gone")
         self._finish(now)
 
     def network_changed(self, moved: Collection[int], now: float) -> None:
@@ -140,9 +141,9 @@ class PathAgent(PairTable):
         """
         for key, pair in self._pairs.items():
             if key[0] is not None and sends_elsewhere(key[0], moved):
-                pair.forget("our address changed")
+                pair.moved("our address changed")
                 self._touch(key)
-        self._begin_round(next_series(self._round), now)
+        self._begin_series(now)
         self._finish(now)
 
     def verify(self, now: float) -> None:
@@ -233,13 +234,13 @@ class PathAgent(PairTable):
 
     def ping(self, now: float) -> bool:
         """Ping the peer once on the path in use; False when there is none."""
+        if (before := self._usage.used(now)) is not None:
+            self._used(before, now)  # which may be another path than the one so far
         selected = self._selection.selected
         if selected is None:
             return False
         self._pairs[selected].ping(now)
         self._touch(selected)
-        if (before := self._usage.used(now)) is not None:
-            self._used(before, now)
         self._finish(now)
         return True
 
@@ -289,6 +290,10 @@ class PathAgent(PairTable):
             elif pair.state is PairState.PROBING:
                 pair.start(now)
                 self._touch(key)
+        self._begin_series(now)
+
+    def _begin_series(self, now: float) -> None:
+        self._settle(now)  # what was lost by then is part of why it begins
         self._begin_round(next_series(self._round), now)
 
     def _begin_round(self, number: int, now: float) -> None:
@@ -305,7 +310,7 @@ class PathAgent(PairTable):
                 self._begin(pair, now)
                 self._touch(key)
         self._timers.set("gate", now + ROUND_GATE_S, "path: the peer did not say it is ready")
-        pause = ROUND_EVERY_S if number < self._next_series else pause_after(number)
+        pause = ROUND_EVERY_S if number < self._next_round_number else pause_after(number)
         self._timers.set("round", now + pause, "path: probe again")
         self._events.append(RoundBegun(number))
 
@@ -315,14 +320,17 @@ class PathAgent(PairTable):
             pair.start(now)
 
     def _watch(self, now: float) -> None:
-        is_busy = self._usage.level is Level.BUSY
         for key, pair in self._pairs.items():
-            carries = key == self._selection.selected
-            interval = None
-            if not self._usage.is_idle:
-                interval = WATCH_BUSY_S if is_busy and carries else WATCH_QUIET_S
-            pair.watch(interval, carries_data=carries and is_busy, now=now)
-            self._touch(key)
+            self._watch_pair(key, pair, now)
+
+    def _watch_pair(self, key: PathKey, pair: Pair, now: float) -> None:
+        is_busy = self._usage.level is Level.BUSY
+        carries = key == self._selection.selected
+        interval = None
+        if not self._usage.is_idle:
+            interval = WATCH_BUSY_S if is_busy and carries else WATCH_QUIET_S
+        pair.watch(interval, carries_data=carries and is_busy, now=now)
+        self._touch(key)
 
     def _timer_expired(self, name: str, now: float) -> None:
         if name == "gate":
@@ -337,7 +345,7 @@ class PathAgent(PairTable):
         if all(is_proven(pair) for pair in self._pairs.values()):
             self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
         else:
-            self._begin_round(max(self._round + 1, self._next_series), now)
+            self._begin_round(max(self._round + 1, self._next_round_number), now)
 
     def _age(self, now: float) -> None:
         if self._usage.age(now):
@@ -354,11 +362,18 @@ class PathAgent(PairTable):
     def _child_event(self, key: PathKey, event: Event, now: float) -> None:
         self._dirty = True
         self._events.append(event)
-        if isinstance(event, PathLost):
-            self._next_series = next_series(self._round)  # it may come back at any moment
-            self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
+        if isinstance(event, PathProven):
+            self._watch_pair(key, self._pairs[key], now)
+        elif isinstance(event, PathLost):
+            self._next_round_number = after_a_loss(self._round)  # it may come back at any moment
+            self._timers.hasten("round", now + ROUND_EVERY_S, "path: probe again")
             if not self._is_named(key[1]):
                 self._remove(key)  # it outlived its candidate only because it worked
+
+    def _vanish(self, key: PathKey, reason: str) -> None:
+        if key == self.selected:
+            self._events.append(PathLost(key[1], reason))
+        self._remove(key)
 
     def _finish(self, now: float) -> None:
         self._settle(now)

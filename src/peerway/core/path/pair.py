@@ -224,11 +224,19 @@ class Pair(Leaf):
         self.forget(reason)
         self.start(now)
 
+    def moved(self, reason: str) -> None:
+        """What we send comes from elsewhere now: to the same address it is another path."""
+        self.forget(reason)
+        self.rtt = RoundTrip()
+        self.loss = LOSS_INITIAL
+        self._distrust_s = DISTRUST_FIRST_S
+        self._distrusted_until = -math.inf
+
     def forget(self, reason: str) -> None:
-        """All that is known of the path is void, and nothing is sent on it."""
+        """Nothing is proven of the path any more, and nothing is sent on it."""
         was_proven = self.state in (PairState.PROVEN, PairState.DOUBTED)
         self.state = PairState.CLOSED
-        self.has_failed = True
+        self.has_failed |= was_proven
         self._answered = self._answered_full = self._heard = self._data_confirmed = False
         self._misses = self._in_a_row = self._begun = 0
         self._outstanding.clear()

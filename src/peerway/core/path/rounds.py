@@ -27,6 +27,15 @@ def next_series(number: int) -> int:
     return (number // ROUNDS_OF_A_SERIES + 1) * ROUNDS_OF_A_SERIES
 
 
+def after_a_loss(number: int) -> int:
+    """The round to go on with when a path failed in round `number`: another series, or what is left of
+    this one where each reach has a turn in it still. So paths that come and go do not have all rounds
+    begin with the first reach.
+    """
+    left = next_series(number) - 1 - number
+    return number + 1 if left >= OPENER_REACHES else next_series(number)
+
+
 def pause_after(number: int) -> float:
     """Seconds from round `number` to the next.
 
