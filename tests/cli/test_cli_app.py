@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from peerway.cli.app import run
+from peerway.io.keyfile import load_or_create
 
 
 @pytest.fixture
@@ -53,6 +54,18 @@ def test_the_same_id_comes_out_every_time(home, capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first == second
     assert len(first) == 52
+
+
+def test_the_id_is_that_of_the_key_that_listen_uses(home, capsys, monkeypatch):
+    keys = {name: home / name for name in ("flag", "variable", "config")}
+    kept = [load_or_create(path).node_id for path in keys.values()]
+    (home / "config.toml").write_text(f"[listen]\nkey = '{keys['config']}'\n")
+    run(["id"])
+    monkeypatch.setenv("PEERWAY_LISTEN_KEY", str(keys["variable"]))
+    run(["id"])
+    run(["id", "--key", str(keys["flag"])])
+    assert capsys.readouterr().out.split() == [str(node_id) for node_id in reversed(kept)]
+    assert not (home / "listen.key").exists()
 
 
 def test_json_may_stand_before_or_after_the_command(home, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from peerway.cli import settings
 from peerway.cli.app import with_output
 from peerway.cli.errors import Exit
 from peerway.cli.output import Output
@@ -20,15 +21,34 @@ def kept_key_path(chosen: Path | None) -> Path:
     return chosen or state_directory() / LISTEN_KEY
 
 
+def _key_in_config() -> object:
+    """The key file that `config.toml` names for `listen`: the id of any other would let in nobody."""
+    above = click.get_current_context().parent
+    defaults = (above.default_map if above else None) or {}
+    return defaults.get("listen", {}).get("key")
+
+
+(KEY,) = (setting for setting in settings.SETTINGS if setting.key == "listen.key")
+
+
 @click.command("id")
 @click.option(
-    "--key", type=click.Path(dir_okay=False, path_type=Path), help="another key file than the one of listen"
+    KEY.flag,
+    type=settings.CLICK_TYPES[KEY.kind],
+    default=_key_in_config,
+    envvar=KEY.variable,
+    show_envvar=True,
+    help=KEY.help,
 )
 @with_output
 def command(output: Output, key: Path | None) -> Exit:
-    """Print this machine's node id.
+    """Print a node's id: what others put after --allow.
 
-    It is what others put after --allow. The key is made when there is none.
+    It is the id of the key that listen uses here, or of another one:
+
+    \b
+      peerway id
+      peerway id --key my.key            (then: peerway connect TICKET --key my.key)
     """
     path = kept_key_path(key)
     node_id = load_or_create(path).node_id
