@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 
 from peerway.core.machine import Datagram, InterfaceAddress, Resolve, UdpAddress
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
@@ -97,6 +98,72 @@ def test_a_fresh_answer_is_not_asked_for_again():
     bench.drain(30.0, mapped=UdpAddress("198.51.100.1", 6000))
     assert bench.asked == asked + 2
     assert bench.told[-1].candidates[0].address.port == 6000
+
+
+def test_names_that_could_not_be_looked_up_are_looked_up_again():
+    bench = Bench()
+    bench.start()
+    bench.gatherer.add_server("other.test", 3478)
+    bench.gatherer.resolved("stun.test", (), 0.0)
+    bench.gatherer.resolved("other.test", (), 0.0)
+    bench.drain(0.0)
+    bench.resolves.clear()
+    bench.gatherer.refresh(30.0)
+    bench.gatherer.refresh(30.0)
+    bench.drain(30.0)
+    assert bench.resolves == ["other.test"]
+    assert bench.gatherer.candidates == (REFLEXIVE, HOST)
+    bench.gatherer.resolved("other.test", ("203.0.113.11",), 31.0)
+    assert bench.gatherer.complete
+
+
+def test_after_a_move_names_are_looked_up_and_asked_anew():
+    bench = Bench()
+    bench.start()
+    bench.drain(0.0, answering=())
+    bench.resolves.clear()
+    asked = bench.asked
+    bench.gatherer.set_interfaces((replace(ETH, ip="10.0.0.2"),), (4,), 3.0)
+    bench.drain(3.0)
+    assert bench.resolves == ["stun.test"]
+    assert bench.asked == asked + 2
+    assert bench.told[-1].complete
+
+
+def test_a_default_route_that_appears_puts_its_interface_first():
+    bench = Bench()
+    bench.start()
+    other = InterfaceAddress("wlan0", "10.0.0.2", 24)
+    bench.gatherer.set_interfaces((ETH, other), (), 0.0)
+    bench.gatherer.set_interfaces((ETH, replace(other, metric=100)), (), 1.0)
+    bench.drain(1.0)
+    hosts = [c.address.ip for c in bench.gatherer.candidates if c.kind is CandidateKind.HOST]
+    assert hosts == [other.ip, ETH.ip]
+
+
+def test_when_no_server_said_anything_the_next_to_care_asks_again():
+    bench = Bench()
+    bench.start()
+    bench.drain(0.0, answering=())
+    while (deadline := bench.gatherer.poll_deadline()) is not None:
+        bench.gatherer.handle_timeout(deadline.at)
+        bench.drain(deadline.at, answering=())
+    bench.gatherer.refresh(10.0)
+    bench.drain(10.0)
+    assert bench.gatherer.candidates == (REFLEXIVE, HOST)
+
+
+def test_to_ask_who_was_silent_makes_no_other_answer_fresh():
+    bench = Bench()
+    bench.start()
+    bench.drain(0.0)
+    bench.gatherer.add_server("other.test", 3478)
+    bench.gatherer.resolved("other.test", ("203.0.113.12",), 19.0)
+    bench.drain(19.0)
+    asked = bench.asked
+    bench.gatherer.refresh(21.0)
+    bench.drain(21.0)
+    assert bench.asked == asked + 2
 
 
 def test_different_answers_of_two_servers_are_both_kept():

@@ -62,6 +62,7 @@ class Gatherer(Composite[str]):
         self._static = static
         self._hosts: dict[tuple[str, int], None] = {}
         self._resolved: dict[str, tuple[str, ...]] = {}
+        self._looked_up: set[str] = set()  # now, and not found yet
         self._servers: tuple[UdpAddress, ...] = ()
         self._sockets: tuple[UdpAddress, ...] = ()
         self._interfaces: tuple[InterfaceAddress, ...] = ()
@@ -123,11 +124,12 @@ class Gatherer(Composite[str]):
             self._drop("stun: too many servers")
         else:
             self._hosts[(host, port)] = None
-            self._events.append(Resolve(host))
+            self._look_up(host)
 
     def resolved(self, host: str, ips: tuple[str, ...], now: float) -> None:
-        """The addresses of a server's host; new ones are asked at once."""
-        self._resolved[host] = ips
+        """The addresses of a server's host, none if they cannot be had now; new ones are asked at once."""
+        self._looked_up.discard(host)
+        self._resolved[host] = ips or self._resolved.get(host, ())
         found = (UdpAddress(ip, port) for name, port in self._hosts for ip in self._resolved.get(name, ()))
         self._servers = tuple(dict.fromkeys(found))[:MAX_SERVERS]
         self._mapped = {key: mapped for key, mapped in self._mapped.items() if key[1] in self._servers}
@@ -137,8 +139,7 @@ class Gatherer(Composite[str]):
         """Our sockets; what was seen of closed ones is forgotten."""
         for socket in self._sockets:
             if socket not in sockets:
-                self._stun.cancel(socket)
-                self._pending = {key: None for key in self._pending if key[0] != socket}
+                self._forget_questions(socket)
         self._sockets = sockets
         self._mapped = {key: mapped for key, mapped in self._mapped.items() if key[0] in sockets}
         self._ask(now, only_new=True)
@@ -151,20 +152,30 @@ class Gatherer(Composite[str]):
     def set_interfaces(
         self, interfaces: tuple[InterfaceAddress, ...], moved: Collection[int], now: float
     ) -> None:
-        """Our interfaces' addresses. When they change, what servers saw may have changed too.
+        """Our interfaces' addresses: what servers saw may have changed too.
 
-        What they saw of sockets that send by the favoured route is void in the families `moved`.
+        What they saw of sockets that send by the favoured route is void in the families `moved`, and
+        what was asked from there may never arrive. Names may mean other addresses here.
         """
-        self._mapped = {k: seen for k, seen in self._mapped.items() if not sends_elsewhere(k[0], moved)}
-        if interfaces == self._interfaces:
-            return
         self._interfaces = interfaces
-        self._ask(now)
+        for socket in self._sockets:
+            if sends_elsewhere(socket, moved):
+                self._forget_questions(socket)
+                self._mapped = {key: seen for key, seen in self._mapped.items() if key[0] != socket}
+        if moved:
+            for host, _ in self._hosts:
+                self._look_up(host)
+        self.refresh(now, force=True)
 
     def refresh(self, now: float, *, force: bool = False) -> None:
-        """Ask the servers again when what they said may be out of date."""
+        """Ask the servers again when what they said may be out of date, or none of them said anything."""
+        for host, _ in self._hosts:
+            if not self._resolved.get(host):
+                self._look_up(host)
         if force or self._asked_at is None or now - self._asked_at > FRESH_S:
             self._ask(now)
+        elif not self._mapped:
+            self._ask(now, only_new=True)
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """A STUN message that came to one of our sockets."""
@@ -183,6 +194,15 @@ class Gatherer(Composite[str]):
         super().handle_timeout(now)
         self._tell(now)
 
+    def _look_up(self, host: str) -> None:
+        if host not in self._looked_up:
+            self._looked_up.add(host)
+            self._events.append(Resolve(host))
+
+    def _forget_questions(self, socket: UdpAddress) -> None:
+        self._stun.cancel(socket)
+        self._pending = {key: None for key in self._pending if key[0] != socket}
+
     def _ask(self, now: float, *, only_new: bool = False) -> None:
         for socket in self._sockets:
             for server in self._servers:
@@ -193,7 +213,8 @@ class Gatherer(Composite[str]):
                     continue
                 self._pending[key] = None
                 self._stun.query(server, socket, now)
-        self._asked_at = now
+        if not only_new or self._asked_at is None:
+            self._asked_at = now
         self._touch("stun")
         self._tell(now)
 

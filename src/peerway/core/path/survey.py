@@ -87,7 +87,6 @@ class Survey(Composite[str]):
         policy = replace(self.surroundings.policy, networks=networks_of(addresses))
         self._change(replace(self.surroundings, policy=policy))
         self._gatherer.set_interfaces(addresses, moved, now)
-        self._gatherer.refresh(now, force=True)
         self._finish(now)
         return moved
 
