@@ -141,6 +141,19 @@ def test_a_goodbye_is_repeated_where_much_is_lost():
         assert homes.right.closed[homes.right_link].by_peer
 
 
+def test_what_is_repeated_as_a_goodbye_is_one():
+    homes = TwoHomes()
+    link = homes.dial()
+    homes.world.run_while(lambda: not homes.both_direct(), 3.0)
+    homes.left.write(link, homes.left.open_stream(link), bytes(400_000))
+    homes.world.run_for(0.02)
+    machine, now = homes.left.machine, homes.world.now
+    machine.call(link, lambda found: found.abandon(now), now)
+    kept = machine.ask(link, lambda found: list(found._flight._kept))
+    assert kept
+    assert all(sum(map(len, batch.segments)) < 100 for batch in kept)
+
+
 def test_an_idle_connection_sends_nothing():
     homes = TwoHomes()
     homes.dial()

@@ -324,8 +324,7 @@ class Link(Composite[str]):
 
     def abandon(self, now: float, reason: str = "given up") -> None:
         """Nobody waits for this dial any more."""
-        self._quic.close(0, "", now)
-        self._touch("quic")
+        self._say_goodbye(0, "", now)
         self._over(0, reason, by_peer=False, now=now)
         self._settle(now)
 
@@ -434,8 +433,7 @@ class Link(Composite[str]):
             if event.remote == self._selected_remote and self._flight.has_failed:
                 self._switched(now)  # there was no better one to go by, and QUIC's back-off has grown
         elif isinstance(event, PeerSilent):
-            self._quic.close(CODE_UNREACHABLE, str(event), now)
-            self._touch("quic")
+            self._say_goodbye(CODE_UNREACHABLE, str(event), now)
             self._over(CODE_UNREACHABLE, str(event), by_peer=False, now=now)
 
     def _switched(self, now: float) -> None:
@@ -453,9 +451,15 @@ class Link(Composite[str]):
             self._events.append(LinkEnded())
             return
         reason = "the handshake did not finish" if self.is_proven else "the peer did not answer"
-        self._quic.close(CODE_UNREACHABLE, reason, now)
-        self._touch("quic")
+        self._say_goodbye(CODE_UNREACHABLE, reason, now)
         self._over(CODE_UNREACHABLE, f"{reason} within {DIAL_TIMEOUT_S:.0f} s", by_peer=False, now=now)
+
+    def _say_goodbye(self, code: int, reason: str, now: float) -> None:
+        self._quic.close(code, reason, now)
+        self._touch("quic")
+        if self._agent is None or self._agent.selected is not None:
+            while (output := self._quic.poll_transmit()) is not None:
+                self._child_transmit("quic", output, now)
 
     def _over(self, code: int, reason: str, by_peer: bool, now: float) -> None:
         if self.is_closed:
