@@ -8,7 +8,7 @@ from tests.sim.toy_machines import meet
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.sim.network.behaviour import Hairpin, NatBehaviour
 from peerway.sim.network.link import Bursts, LinkQuality
-from peerway.sim.outlook import comes_back_the_same, is_calm, outlook, relayed
+from peerway.sim.outlook import can_be_poisoned, comes_back_the_same, is_calm, outlook, outlooks, relayed
 from peerway.sim.plan import CARRIER_NETWORK, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
 
 EASY = NatBehaviour()
@@ -106,6 +106,86 @@ def test_it_is_judged_as_written(name):
 def test_two_who_try_everything_meet_exactly_where_the_oracle_says(name):
     plan, expected = PLANS[name]
     assert meet(plan) is (expected == "direct")
+
+
+def dual(left4, right4, left6=FIREWALL, right6=FIREWALL):
+    left, right = RouterPlan("l", nat4=left4, nat6=left6), RouterPlan("r", nat4=right4, nat6=right6)
+    return at("l", "r", left, right, families=(4, 6))
+
+
+SECOND = InterfacePlan("m", (6,), "wwan0")
+BY_FAMILY = {
+    "both": (dual(EASY, EASY), {4: "direct", 6: "direct"}),
+    "IPv6 past two hard NATs": (dual(HARD, HARD), {4: "guessing", 6: "direct"}),
+    "IPv6 past a carrier": (
+        at(
+            "l",
+            "r",
+            RouterPlan("carrier", nat4=EASY, nat6=FIREWALL, inside=CARRIER_NETWORK),
+            RouterPlan("l", "carrier", nat4=EASY, nat6=FIREWALL),
+            RouterPlan("r", "carrier", nat4=EASY, nat6=FIREWALL),
+            families=(4, 6),
+        ),
+        {4: "relay", 6: "direct"},
+    ),
+    "IPv4 where IPv6 is blocked": (
+        dual(EASY, HARD, replace(FIREWALL, udp_blocked=True)),
+        {4: "guessing", 6: "relay"},
+    ),
+    "no IPv6": (homes(EASY, CONE), {4: "direct", 6: "relay"}),
+    "no IPv4": (homes(EASY, EASY, families=(6,)), {4: "relay", 6: "direct"}),
+    "a hard NAT, and IPv6 by another interface": (
+        InternetPlan(
+            (RouterPlan("l", nat4=HARD), RouterPlan("m"), RouterPlan("r", nat4=HARD, nat6=FIREWALL)),
+            (
+                HostPlan("left", (InterfacePlan("l"), SECOND)),
+                HostPlan("right", (InterfacePlan("r", (4, 6)),)),
+            ),
+        ),
+        {4: "guessing", 6: "direct"},
+    ),
+    "a link too narrow for IPv6 alone": (
+        at(
+            "l",
+            "r",
+            RouterPlan("l", quality=LinkQuality(mtu=1240)),
+            RouterPlan("r"),
+            families=(4, 6),
+        ),
+        {4: "direct", 6: "relay"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BY_FAMILY)
+def test_each_family_has_a_word_of_its_own_and_the_best_counts(name):
+    plan, expected = BY_FAMILY[name]
+    assert outlooks(plan, "left", "right") == expected
+    best = next(word for word in ("direct", "guessing", "relay") if word in expected.values())
+    assert outlook(plan, "left", "right") == best
+
+
+OPEN_INPUT = replace(EASY, input_open=True)
+
+
+@pytest.mark.parametrize(
+    ("plan", "poisonable"),
+    [
+        (homes(EASY, EASY), False),
+        (homes(OPEN_INPUT, EASY), True),
+        (homes(EASY, OPEN_INPUT), True),
+        (homes(OPEN_INPUT, CONE), False),
+        (homes(OPEN_INPUT, replace(CONE, input_open=True)), True),
+        (homes(OPEN_INPUT, None), False),
+        (homes(OPEN_INPUT, HARD), False),  # there is no direct way to begin with
+        (dual(OPEN_INPUT, EASY), False),
+        (dual(OPEN_INPUT, EASY, replace(FIREWALL, udp_blocked=True)), True),
+        (at("l", "l", RouterPlan("l", nat4=OPEN_INPUT)), False),
+        (at("l", "r", RouterPlan("l"), RouterPlan("r"), RouterPlan("nobody's", nat4=OPEN_INPUT)), False),
+    ],
+)
+def test_poisoned_is_who_needs_a_nat_that_strangers_can_spoil(plan, poisonable):
+    assert can_be_poisoned(plan, "left", "right") is poisonable
 
 
 def test_what_luck_decides_is_not_promised():

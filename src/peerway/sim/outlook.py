@@ -70,13 +70,24 @@ class _Turn:
 
 def outlook(plan: InternetPlan, left: str, right: str) -> Outlook:
     """How two hosts of `plan` can meet now, by whichever of their interfaces and families is best."""
-    found: list[Outlook] = ["relay"]
-    for one, other in product(plan.host(left).interfaces, plan.host(right).interfaces):
-        for family in (4, 6):
-            if family in one.families and family in other.families:
-                ways = _way(plan, left, one, family), _way(plan, right, other, family)
-                found.extend(_meet(*ways, turn, family) for turn in _turns(*ways))
-    return min(found, key=_BEST_FIRST.index)
+    return min(outlooks(plan, left, right).values(), key=_BEST_FIRST.index)
+
+
+def outlooks(plan: InternetPlan, left: str, right: str) -> dict[int, Outlook]:
+    """How they can meet by IPv4 alone and by IPv6 alone: the words of 4 and 6."""
+    return {family: _outlook_by(family, plan, left, right) for family in (4, 6)}
+
+
+def can_be_poisoned(plan: InternetPlan, left: str, right: str) -> bool:
+    """Whether somebody who forges packets may cost two hosts the direct way that they have.
+
+    A NAT with an open INPUT chain becomes as hard as can be towards whoever's name is used (see
+    `network.nat`); that does no harm where IPv6 is left, or a peer who can be met by the hardest.
+    """
+    poisoned = replace(
+        plan, routers=tuple(replace(router, nat4=_poisoned(router.nat4)) for router in plan.routers)
+    )
+    return outlook(plan, left, right) == "direct" != outlook(poisoned, left, right)
 
 
 def relayed(plan: InternetPlan, left: str, right: str) -> bool:
@@ -117,6 +128,26 @@ def comes_back_the_same(plan: InternetPlan, router: str) -> bool:
     return len(within) == 1 and (
         box is None
         or replace(box, filtering=ordinary.filtering, translates=True, idle_s=ordinary.idle_s) == ordinary
+    )
+
+
+def _outlook_by(family: int, plan: InternetPlan, left: str, right: str) -> Outlook:
+    found: list[Outlook] = ["relay"]
+    for one, other in product(plan.host(left).interfaces, plan.host(right).interfaces):
+        if family in one.families and family in other.families:
+            ways = _way(plan, left, one, family), _way(plan, right, other, family)
+            found.extend(_meet(*ways, turn, family) for turn in _turns(*ways))
+    return min(found, key=_BEST_FIRST.index)
+
+
+def _poisoned(box: NatBehaviour | None) -> NatBehaviour | None:
+    if box is None or not box.input_open:
+        return box
+    return replace(
+        box,
+        mapping=Mapping.ADDRESS_AND_PORT_DEPENDENT,
+        filtering=Filtering.ADDRESS_AND_PORT_DEPENDENT,
+        ports=PortAllocation.RANDOM,
     )
 
 
