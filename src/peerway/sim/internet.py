@@ -23,6 +23,7 @@ from peerway.sim.plan import (
 from peerway.sim.watch.watched_relay import WatchedHostileRelay, WatchedRelay
 
 _RELAY_NETWORK = "203.0.113"
+_STRANGE_NETWORK = "2001:db8:fffe"
 
 
 class Internet:
@@ -49,19 +50,16 @@ class Internet:
         for host in plan.hosts:
             self._build_host(host)
         for name in plan.down:
-            self._link(name).up = False
+            self._set_links(name, up=False)
 
     # --- building
-
-    def _router(self, name: str) -> Router:
-        return self.core if name == CORE else self.routers[name]
 
     def _build_router(self, plan: RouterPlan) -> Router:
         outside = self._outside(plan) if plan.translates else ()
         router = Router(
             self.world,
             plan.name,
-            self._router(plan.uplink),
+            self.core if plan.uplink == CORE else self.routers[plan.uplink],
             plan.nat4,
             outside,
             plan.nat6,
@@ -105,15 +103,16 @@ class Internet:
         if 6 in plan.families:
             number = self._next(f"{plan.router} 6")
             addresses.append(f"2001:db8:{self._numbers[plan.router]:x}::{number:x}/64")
-        router = self.plan.router(plan.router) if plan.router != CORE else None
-        host.attach(
-            self._router(plan.router),
+        router = self.plan.router(plan.router)
+        link = host.attach(
+            self.routers[plan.router],
             *addresses,
             interface=plan.name,
             quality=plan.quality,
             metric=metric,
-            gateway=_gateway(router) if router is not None and router.maps_ports else "",
+            gateway=_gateway(router) if router.maps_ports else "",
         )
+        link.up = host.name not in self.plan.down
 
     def _outside(self, plan: RouterPlan) -> tuple[str, ...]:
         """Fresh addresses for the outside of the router."""
@@ -132,38 +131,39 @@ class Internet:
         self._taken[what] = self._taken.get(what, 1) + 1
         return self._taken[what]
 
-    def _link(self, name: str) -> Link:
+    def _set_links(self, name: str, *, up: bool) -> None:
         if name in self.routers:
-            link = self.routers[name].uplink
-            assert link is not None
-            return link
-        host = self.hosts.get(name) or self.relays[name]
-        return host.link()
+            links = [link for link in (self.routers[name].uplink,) if link is not None]
+        else:
+            links = list((self.hosts.get(name) or self.relays[name]).links)
+        for link in links:
+            link.up = up
 
     def stranger(self, name: str) -> Host:
-        """One more host, at the core itself."""
-        host = Host(self.world, name)
-        host.attach(self.core, f"6.{len(self.relays)}.6.{self._next('strangers')}/24", quality=RELAY_QUALITY)
+        """One more host, at the core itself, with an address of each family."""
+        host, number = Host(self.world, name), self._next("strangers")
+        addresses = f"6.{len(self.relays)}.6.{number}/24", f"{_STRANGE_NETWORK}:{number:x}::1/64"
+        host.attach(self.core, *addresses, quality=RELAY_QUALITY)
         return host
 
     @property
     def uplinks(self) -> list[Link]:
-        """The links that lead to the core from below, those of relays left out."""
-        return [
-            link for router in self.routers.values() if (link := router.uplink) and link.upper is self.core
-        ]
+        """The links that lead to the core from below, those of strangers left out."""
+        links = [router.uplink for router in self.routers.values()]
+        links += [relay.link() for relay in self.relays.values()]
+        return [link for link in links if link is not None and link.upper is self.core]
 
     # --- what can happen
 
     def cut(self, name: str) -> None:
-        """The link upwards of a router, host or relay carries nothing any more."""
-        self._link(name).up = False
+        """The link upwards of a router or relay carries nothing any more, nor do any of a host's."""
+        self._set_links(name, up=False)
         self.plan = self.plan.cut(name)
 
     def mend(self, name: str) -> None:
-        """It carries again."""
+        """They carry again."""
         self.plan = self.plan.mended(name)
-        self._link(name).up = True
+        self._set_links(name, up=True)
 
     def move(self, host: str, plan: HostPlan) -> None:
         """The host leaves its networks and joins those of `plan`, with new addresses."""

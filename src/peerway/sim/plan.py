@@ -90,7 +90,7 @@ class RelayPlan:
 
 @dataclass(frozen=True, slots=True)
 class InternetPlan:
-    """The whole of it. `down`: routers, hosts and relays whose link upwards is cut."""
+    """The whole of it. `down`: routers, hosts and relays whose link upwards is cut, all of a host's."""
 
     routers: tuple[RouterPlan, ...]
     hosts: tuple[HostPlan, ...]
@@ -123,11 +123,11 @@ class InternetPlan:
         return replace(self, hosts=changed)
 
     def cut(self, name: str) -> InternetPlan:
-        """The same with the link of `name` down."""
+        """The same with what `name` is linked by down."""
         return replace(self, down=(*self.down, name))
 
     def mended(self, name: str) -> InternetPlan:
-        """The same with the link of `name` up."""
+        """The same with what `name` is linked by up."""
         return replace(self, down=tuple(other for other in self.down if other != name))
 
 

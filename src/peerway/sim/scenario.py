@@ -101,7 +101,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The link upwards of a router, host or relay is cut for so many seconds."""
+    """The link upwards of a router or relay, or all of a host's, is cut for so many seconds."""
 
     name: str
     seconds: float

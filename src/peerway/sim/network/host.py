@@ -67,9 +67,17 @@ class Host:
         """The addresses of all interfaces, in the order they were attached."""
         return tuple(attachment.address for attachment in self._interfaces)
 
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """The links of all interfaces that something is plugged into, in the order they were attached."""
+        return tuple(dict.fromkeys(a.link for a in self._interfaces if a.link is not None))
+
     def link(self, interface: str = "eth0") -> Link:
-        """The link of an interface; `StopIteration` when there is no such, or nothing plugged in."""
-        return next(a.link for a in self._interfaces if a.link and a.address.interface == interface)
+        """The link of an interface; `KeyError` when there is no such, or nothing plugged in."""
+        for attachment in self._interfaces:
+            if attachment.link is not None and attachment.address.interface == interface:
+                return attachment.link
+        raise KeyError(f"{self.name} has no interface {interface} that something is plugged into")
 
     def attach(
         self,
