@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Collection, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -35,6 +35,7 @@ from peerway.core.relay.keeper import RelayDown, RelayUp
 from peerway.core.relay.url import RelayUrl
 from peerway.core.signal.door import Admission
 from peerway.core.ticket import SECRET_SIZE, Ticket
+from peerway.dials import Dial, Dials
 from peerway.errors import NodeClosedError, PeerwayError, RelayUnreachableError
 from peerway.io import clock, netcheck
 from peerway.io.connect_errors import NO_ANSWER
@@ -47,7 +48,6 @@ from peerway.io.tls import trust_also
 from peerway.stream import Wakeup
 
 MAX_UNACCEPTED = 128  # connections nobody took yet; further ones are closed at once
-RELAY_PATIENCE_S = 8.0  # how long a dial waits for a relay that cannot be reached, longer than for its name
 GIVE_BACK_S = 1.5  # for routers to remove mappings; what they do not, the next run does
 CODE_BUSY = 0x12
 
@@ -101,8 +101,7 @@ class Node:
         self._given_back = asyncio.Event()
         self._driver: Driver | None = None
         self._connections: dict[int, Connection] = {}
-        self._moved: dict[int, int] = {}
-        self._dials: dict[int, int] = {}
+        self._dials = Dials()
         self._unaccepted: deque[Connection] = deque()
         self._changed = Wakeup()
         self._unreachable: set[str] = set()
@@ -282,71 +281,18 @@ class Node:
             await self._changed.wait()
         return self._unaccepted.popleft()
 
-    async def _dial(self, ticket: Ticket) -> Connection:
-        self._require_open()
-        if ticket.node_id == self.node_id:
-            raise PeerwayError("this ticket is our own: a node does not dial itself")
-        if not (ticket.relays or self.relays or ticket.addresses):
-            raise PeerwayError("the ticket names neither a relay nor an address, and this node has no relay")
-        await self._drop_dead(ticket)
+    # --- for dials
+
+    def _begin_dial(self, ticket: Ticket) -> Connection:
         number = self._machine.dial(ticket, clock.now())
-        self._connection(number, ticket.node_id)
-        self._dials[number] = self._dials.get(number, 0) + 1
         self._wake()
-        try:
-            return await self._established(number, ticket)
-        except asyncio.CancelledError:
-            self._give_up(self._final(number))
-            raise
-        finally:
-            self._dials.pop(number, None)
+        return self._connection(number, ticket.node_id)
 
-    async def _drop_dead(self, ticket: Ticket) -> None:
-        """A connection with that peer that no longer answers must not stand in the way of a new one."""
-        for connection in list(self._connections.values()):
-            if connection.peer == ticket.node_id and connection._established.done():
-                try:
-                    await connection.ping(timeout=1.0)
-                except (TimeoutError, PeerwayError):
-                    await connection.close(1, "it no longer answers")
+    def _connections_with(self, peer: NodeId) -> list[Connection]:
+        return [connection for connection in self._connections.values() if connection.peer == peer]
 
-    async def _established(self, number: int, ticket: Ticket) -> Connection:
-        patience = clock.now() + RELAY_PATIENCE_S
-        while True:
-            number = self._final(number)
-            connection = self._connections.get(number)
-            if connection is None:
-                raise NodeClosedError("the node was closed")
-            if connection._established.done():
-                connection._established.result()
-                return connection
-            if clock.now() >= patience:
-                self._check_relays(number, ticket)
-            try:
-                async with asyncio.timeout(1.0):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
-
-    def _check_relays(self, number: int, ticket: Ticket) -> None:
-        urls = [str(RelayUrl.parse(url)) for url in ticket.relays] or list(self.relays)
-        states = [(url, *self._machine.relay_state(url)) for url in urls]
-        if states and not ticket.addresses and not any(up for _, up, _ in states):
-            url, _, reason = states[0]
-            self._give_up(number)
-            raise RelayUnreachableError(
-                url, reason or f"no answer within {RELAY_PATIENCE_S:.0f} s: {NO_ANSWER}"
-            )
-
-    def _give_up(self, number: int) -> None:
-        connection = self._connections.get(number)
-        if connection is not None and not connection._established.done():
-            self._call(number, lambda link: link.abandon(clock.now()))
-
-    def _final(self, number: int) -> int:
-        while number in self._moved:
-            number = self._moved[number]
-        return number
+    def _relay_state(self, url: str) -> tuple[bool, str]:
+        return self._machine.relay_state(url)
 
     # --- for connections
 
@@ -367,8 +313,6 @@ class Node:
     def _forget(self, number: int) -> None:
         self._machine.release(number)
         self._connections.pop(number, None)
-        self._dials.pop(number, None)
-        self._moved = {old: new for old, new in self._moved.items() if new != number}
         self._changed.wake()
 
     # --- for the driver
@@ -433,9 +377,7 @@ class Node:
     def _dial_moved(self, event: DialMoved) -> None:
         given_up = self._connections.pop(event.link, None)
         if given_up is not None:
-            self._moved[event.link] = event.successor
-            self._dials[event.successor] = self._dials.get(event.link, 0)
-            self._connection(event.successor, given_up.peer)
+            self._dials.moved(given_up, self._connection(event.successor, given_up.peer))
         self._changed.wake()
 
     def _link_event(self, event: LinkEvent) -> None:
@@ -443,38 +385,20 @@ class Node:
         logger.debug("link peer=%s event=%s", event.peer.short, event.event)
         connection._event(event.event)
         if isinstance(event.event, LinkEstablished):
-            self._arrived(connection, event.link)
+            self._arrived(connection)
         if isinstance(event.event, LinkEstablished | LinkClosed):
             self._changed.wake()
 
-    def _arrived(self, connection: Connection, number: int) -> None:
-        if number in self._dials:
+    def _arrived(self, connection: Connection) -> None:
+        if self._dials.is_awaited(connection):
             return
         if len(self._unaccepted) >= MAX_UNACCEPTED or self._closed:
             self._machine.drops["connection: too many wait"] += not self._closed
-            self._call(number, lambda link: link.close(CODE_BUSY, "too many connections wait", clock.now()))
+            self._call(
+                connection._link, lambda link: link.close(CODE_BUSY, "too many connections wait", clock.now())
+            )
             return
         self._unaccepted.append(connection)
-
-
-class Dial:
-    """A dial that has not begun: await it, or enter it and leave the connection closed behind."""
-
-    def __init__(self, node: Node, ticket: Ticket) -> None:
-        self._node = node
-        self._ticket = ticket
-        self._connection: Connection | None = None
-
-    def __await__(self) -> Generator[None, None, Connection]:
-        return self._node._dial(self._ticket).__await__()
-
-    async def __aenter__(self) -> Connection:
-        self._connection = await self._node._dial(self._ticket)
-        return self._connection
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._connection is not None:
-            await self._connection.close()
 
 
 class _Careful:

@@ -8,7 +8,6 @@ import pytest
 from tests.node.running import run
 
 from peerway import (
-    ConnectError,
     ConnectionClosedError,
     Node,
     NodeClosedError,
@@ -419,25 +418,6 @@ def test_misuse_says_what_is_wrong(server):
                 await node.wait_relay(1)
 
     run(main())
-
-
-def test_a_cancelled_dial_leaves_nothing_behind(server):
-    async def main():
-        async with Listening(server, accept_ticket=False) as there, Node() as node:
-            dial = asyncio.create_task(node._dial(Ticket.parse(there.node.ticket())))
-            await asyncio.sleep(0.2)
-            dial.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await dial
-            assert node._connections == {}
-
-    run(main())
-
-
-def test_a_refused_dial_ends_with_an_error_of_the_peers_name():
-    error = ConnectError(SecretKey(bytes(32)).node_id, "the peer did not answer within 20 s")
-    assert "did not answer" in str(error)
-    assert error.peer.short in str(error)
 
 
 def test_without_a_relay_the_ticket_names_addresses():

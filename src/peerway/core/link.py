@@ -250,6 +250,20 @@ class Link(Composite[str]):
             self._touch("path")
         self._settle(now)
 
+    def dial_again(self, routes: tuple[Address, ...], admission: bytes, now: float) -> None:
+        """Somebody else wants this dial, and has a ticket with these `routes`, perhaps a newer one."""
+        if self.is_closed or self.is_proven:
+            return
+        further = [route for route in routes if route not in self._session.routes]
+        for route in further:
+            self._session.add_route(route, now)
+        self._session.dial(self._quic.original_destination_connection_id, admission, now)
+        self._touch("signal")
+        self._flight.send_again(_as_ways(further))
+        self._touch("flight")
+        self._timers.set("give up", now + DIAL_TIMEOUT_S, "dial: give up")
+        self._settle(now)
+
     def verify(self, now: float) -> None:
         """Somebody says that the peer is gone: see whether it still answers."""
         if self._agent is not None:

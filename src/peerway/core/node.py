@@ -206,20 +206,26 @@ class NodeMachine(Composite[str]):
     def dial(self, ticket: Ticket, now: float) -> int:
         """Begin a connection with the ticket's node; the number of its link.
 
-        When one with that node stands already, or the peer's own dial has proven itself, that one.
-        `TooManyConnections` at the limit.
+        When one with that node stands already, or the peer's own dial has proven itself, that one; a
+        dial that is under way goes on, by this ticket as well. `TooManyConnections` at the limit.
         """
         number = self._links.connected_or_dialling(ticket.node_id)
         if number is None:
             self._links.require_room()
-            box_public = ticket.node_id.box_public()
-            urls = [self._keep_relay(url, now) for url in ticket.relays or self._relays.own]
-            routes: tuple[Address, ...] = tuple(RelayAddress(url, box_public) for url in urls)
-            self._survey.refresh(now)
-            self._touch(_SURVEY)
-            number = self._links.dial(ticket, routes + ticket.addresses, now)
-            self._touch(_LINKS)
-            self._settle(now)
+        elif self._links.ask(number, lambda link: link.is_proven or link.is_established):
+            return number
+        box_public = ticket.node_id.box_public()
+        urls = [self._keep_relay(url, now) for url in ticket.relays or self._relays.own]
+        routes: tuple[Address, ...] = tuple(RelayAddress(url, box_public) for url in urls)
+        routes += ticket.addresses
+        self._survey.refresh(now)
+        self._touch(_SURVEY)
+        if number is None:
+            number = self._links.dial(ticket, routes, now)
+        else:
+            self._links.call(number, lambda link: link.dial_again(routes, ticket.secret, now), now)
+        self._touch(_LINKS)
+        self._settle(now)
         return number
 
     def call(self, number: int, use: Callable[[Link], Result], now: float) -> Result:
