@@ -8,7 +8,7 @@ from peerway.core.machine import Datagram, UdpAddress
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.core.portmap import natpmp, pcp
 from peerway.core.portmap.report import Protocol
-from peerway.sim.network.behaviour import NatBehaviour
+from peerway.sim.network.behaviour import NatBehaviour, Pooling
 from peerway.sim.network.gateway import PORT, PortServer, offer_ports
 from peerway.sim.network.host import Host
 from peerway.sim.network.nat import Nat
@@ -86,8 +86,8 @@ def test_what_a_host_had_begun_with_a_remote_goes_on_at_the_forwarded_port():
 
 
 class Client:
-    def __init__(self):
-        self.nat = Nat(EDM, "5.1.0.2", World(1).rng("nat"))
+    def __init__(self, nat=None):
+        self.nat = nat or Nat(EDM, "5.1.0.2", World(1).rng("nat"))
         self.server = PortServer(self.nat)
 
     def ask(self, request, now=0.0):
@@ -116,6 +116,19 @@ def test_pcp_is_spoken():
     assert mapped == pcp.Mapped(0, nonce, 41641, "5.1.0.2", 1024, 60)
     gone = pcp.parse(client.ask(pcp.build_map(INSIDE.ip, nonce, 41641, 0, "", 0)))
     assert gone == pcp.Mapped(0, nonce, 41641, "5.1.0.2", 0, 0)
+
+
+@pytest.mark.parametrize("pooling", Pooling)
+@pytest.mark.parametrize("seed", range(8))
+def test_of_several_outside_addresses_it_tells_the_one_that_leads_to_the_port(pooling, seed):
+    nat = Nat(replace(EDM, pooling=pooling), ("5.1.0.2", "5.1.0.3"), World(seed).rng("nat"))
+    client, nonce = Client(nat), bytes(12)
+    told = natpmp.parse(client.ask(natpmp.build_address_request()))
+    mapped = pcp.parse(client.ask(pcp.build_map(INSIDE.ip, nonce, INSIDE.port, INSIDE.port, "", 60)))
+    assert told.ip == mapped.external_ip
+    outside = UdpAddress(mapped.external_ip, mapped.external_port)
+    assert client.nat.outbound(INSIDE, STRANGER, 1.0) == outside
+    assert client.nat.inbound(OTHER, outside, 1.0) == INSIDE
 
 
 def test_what_it_cannot_do_it_says():
@@ -186,6 +199,7 @@ MAPPED_CONE = RouterPlan("", nat4=CONE, maps_ports=True)
         (plan(MAPPED_EDM, PLAIN_EDM), "direct"),
         (plan(PLAIN_EDM, MAPPED_EDM), "direct"),
         (plan(MAPPED_EDM, PLAIN_CONE), "direct"),
+        (plan(replace(MAPPED_EDM, outside_addresses=3), PLAIN_EDM), "direct"),
         (plan(MAPPED_CONE, PLAIN_CONE, carrier=CARRIER), "direct"),
         (plan(PLAIN_CONE, PLAIN_CONE, carrier=CARRIER), "relay"),
         (plan(PLAIN_EDM, PLAIN_EDM), "guessing"),

@@ -50,6 +50,36 @@ def test_a_router_may_behave_otherwise_for_a_while_and_still_knows_its_mappings(
     assert seen_from(topology.left, driver, sockets) == before
 
 
+def test_a_router_may_behave_otherwise_in_every_respect():
+    topology = pair("eim-apdf", "open", seed=1)
+    home, server = topology.left_home, topology.server
+    sockets = [server.open_udp(port, "203.0.113.10") for port in (3478, 3479, 3480)]
+    server.run(Observer(sockets))
+    _, driver = scribe_on(topology.left)
+    assert len(set(seen_from(topology.left, driver, sockets[:2]))) == 1
+    home.behave(replace(KINDS["edm"], host_session_limit=2), None)
+    assert len(set(seen_from(topology.left, driver, sockets[:2]))) == 1, "sessions go on"
+    assert seen_from(topology.left, driver, sockets[2:]) == [], "no more than two"
+    home.behave(KINDS["edm"], None)
+    assert len(set(seen_from(topology.left, driver, sockets))) == 2, "what begins now is mapped anew"
+
+
+def test_a_router_cannot_begin_to_translate_nor_cease():
+    topology = pair("eim-apdf", "open", seed=1)
+    for home, box in ((topology.left_home, None), (topology.right_home, NatBehaviour())):
+        with pytest.raises(ValueError, match="which cannot be changed"):
+            home.behave(box, None)
+
+
+@pytest.mark.parametrize("destination", ["198.51.100.1", "203.0.113.10"])
+def test_a_packet_that_dies_at_a_router_leaves_no_session_there(destination):
+    topology = pair("cgn", "open", seed=1)
+    topology.left.inject(UdpAddress("10.1.0.2", 7), UdpAddress(destination, 9), b"x", ttl=1)
+    topology.world.run_for(1.0)
+    assert " drop ttl " in topology.world.trace.lines[-1]
+    assert not topology.left_home.nat4._table.from_inside
+
+
 def test_a_router_without_a_firewall_may_get_one_for_a_while():
     world = World(1)
     core = Router(world, "core")

@@ -79,7 +79,7 @@ class PortServer(Leaf):
     def _nat_pmp(self, request: bytes, client: UdpAddress, now: float) -> bytes:
         opcode = request[1]
         if opcode == 0:
-            outside = ipaddress.IPv4Address(self._nat.outside_ips[0]).packed
+            outside = ipaddress.IPv4Address(self._nat.forward_ip(client.ip)).packed
             return struct.pack(">BBHI", 0, 128, 0, self._epoch(now)) + outside
         if opcode != 1 or len(request) != 12:
             return struct.pack(">BBHI", 0, 128 + opcode, _PMP_UNSUPPORTED_OPCODE, self._epoch(now))
@@ -108,6 +108,6 @@ class PortServer(Leaf):
         granted = self._map(client, internal, external, lifetime, now)
         if lifetime and not granted:
             return self._pcp_head(request, _NO_RESOURCES, 30, now) + request[_PCP_HEADER:]
-        outside = ipaddress.IPv6Address(f"::ffff:{self._nat.outside_ips[0]}").packed
+        outside = ipaddress.IPv6Address(f"::ffff:{self._nat.forward_ip(client.ip)}").packed
         mapped = request[24:42] + granted.to_bytes(2, "big") + outside
         return self._pcp_head(request, 0, lifetime, now) + mapped

@@ -62,8 +62,6 @@ class Nat:
         self.outside_ips = _all(outside_ip)
         self.boots = 0
         self._rng = rng
-        self._is_easy = behaviour.mapping is Mapping.ENDPOINT_INDEPENDENT
-        self._has_doors = behaviour.filtering is not Filtering.ADDRESS_AND_PORT_DEPENDENT
         self.reboot()
 
     def reboot(self, outside_ip: str | tuple[str, ...] = ()) -> None:
@@ -75,6 +73,15 @@ class Nat:
         self._table = SessionTable(behaviour.session_limit, behaviour.host_session_limit)
         self._forwards: dict[UdpAddress, Mapped] = {}  # by inside endpoint, and by outside one
         self._forwarded: dict[UdpAddress, Mapped] = {}
+        self.behave(behaviour)
+
+    def behave(self, behaviour: NatBehaviour) -> None:
+        """Do so from now on; the mappings and sessions that there are remain."""
+        self.behaviour = behaviour
+        self._is_easy = behaviour.mapping is Mapping.ENDPOINT_INDEPENDENT
+        self._has_doors = behaviour.filtering is not Filtering.ADDRESS_AND_PORT_DEPENDENT
+        self._allocator.behaviour = behaviour
+        self._table.limit, self._table.host_limit = behaviour.session_limit, behaviour.host_session_limit
 
     # --- ports that the inside asks for ----------------------------------------------
 
@@ -87,7 +94,7 @@ class Nat:
         if known is not None and known.dies > now:
             known.dies = until
             return known.outside.port
-        outside_ip = self._allocator.outside_ip(inside.ip)
+        outside_ip = self.forward_ip(inside.ip)
         for candidate in range(max(port, 1024), 65536):
             outside = UdpAddress(outside_ip, candidate)
             taken, door = self._forwarded.get(outside), self._table.doors.get(outside)
@@ -96,6 +103,10 @@ class Nat:
                 self._forwards[inside] = self._forwarded[outside] = Mapped(inside, outside, None, until)
                 return candidate
         return 0
+
+    def forward_ip(self, inside_ip: str) -> str:
+        """The outside address of the ports that are tied to `inside_ip`."""
+        return self._allocator.paired_ip(inside_ip)
 
     def unforward(self, inside: UdpAddress) -> None:
         """What `inside` had asked for is as it was before."""

@@ -22,10 +22,13 @@ _NORMAL_FROM = 500.0  # where a Poisson distribution is a normal one for all pur
 
 
 class PortAllocator:
-    """Proposes outside endpoints for a NAT that has the addresses `outside_ips`."""
+    """Proposes outside endpoints for a NAT that has the addresses `outside_ips`.
+
+    Its `behaviour` may be changed at any time.
+    """
 
     def __init__(self, behaviour: NatBehaviour, outside_ips: tuple[str, ...], rng: random.Random) -> None:
-        self._behaviour = behaviour
+        self.behaviour = behaviour
         self._outside_ips = outside_ips
         self._rng = rng
         self._paired: dict[str, str] = {}
@@ -36,32 +39,36 @@ class PortAllocator:
 
     def outside_ip(self, inside_ip: str) -> str:
         """The outside address for something new from `inside_ip`."""
+        if self.behaviour.pooling is Pooling.ARBITRARY and len(self._outside_ips) > 1:
+            return self._rng.choice(self._outside_ips)
+        return self.paired_ip(inside_ip)
+
+    def paired_ip(self, inside_ip: str) -> str:
+        """The outside address that `inside_ip` has for good, however others are chosen."""
         if len(self._outside_ips) == 1:
             return self._outside_ips[0]
-        if self._behaviour.pooling is Pooling.ARBITRARY:
-            return self._rng.choice(self._outside_ips)
         if inside_ip not in self._paired:
             self._paired[inside_ip] = self._rng.choice(self._outside_ips)
         return self._paired[inside_ip]
 
     def preserves(self, inside: UdpAddress, outside: UdpAddress) -> bool:
         """Whether `outside` was proposed because it keeps the port of `inside`."""
-        return self._behaviour.ports is PortAllocation.PRESERVING and inside.port == outside.port
+        return self.behaviour.ports is PortAllocation.PRESERVING and inside.port == outside.port
 
     def proposals(self, inside: UdpAddress, now: float) -> Iterator[UdpAddress]:
         """What may become the outside endpoint of `inside`, best first; empty where its block is."""
         ip = self.outside_ip(inside.ip)
-        if self._behaviour.ports is PortAllocation.SEQUENTIAL:
+        if self.behaviour.ports is PortAllocation.SEQUENTIAL:
             ports = self._in_sequence(ip, self._range(ip, inside), now)
         else:
             ports = self._kept_or_random(inside.port, self._range(ip, inside))
-        parity = inside.port % 2 if self._behaviour.keeps_parity else None
+        parity = inside.port % 2 if self.behaviour.keeps_parity else None
         for port in ports:
             if parity is None or port % 2 == parity:
                 yield UdpAddress(ip, port)
 
     def _range(self, ip: str, inside: UdpAddress) -> tuple[int, int]:
-        behaviour = self._behaviour
+        behaviour = self.behaviour
         if behaviour.block_ports:
             return self._block(ip, inside.ip)
         if behaviour.port_range is not None:
@@ -70,8 +77,8 @@ class PortAllocator:
 
     def _block(self, ip: str, inside_ip: str) -> tuple[int, int]:
         """The ports of one inside host; none where all blocks are given."""
-        size = self._behaviour.block_ports
-        first, end = self._behaviour.port_range or USER_PORTS
+        size = self.behaviour.block_ports
+        first, end = self.behaviour.port_range or USER_PORTS
         number = self._blocks.get((ip, inside_ip))
         if number is None:
             number = self._blocks_given.get(ip, 0)
@@ -83,7 +90,7 @@ class PortAllocator:
 
     def _kept_or_random(self, port: int, among: tuple[int, int]) -> Iterator[int]:
         first, end = among
-        if self._behaviour.ports is PortAllocation.PRESERVING and first <= port < end:
+        if self.behaviour.ports is PortAllocation.PRESERVING and first <= port < end:
             yield port
         if among == ALL_PORTS:
             first, end = next((range_ for range_ in PRIVILEGED_PORTS if port < range_[1]), USER_PORTS)
@@ -96,7 +103,7 @@ class PortAllocator:
         first, end = among
         if first >= end:
             return
-        step, counter = self._behaviour.port_step, (ip, first)
+        step, counter = self.behaviour.port_step, (ip, first)
         start = self._next.get(counter, first) + step * self._taken_by_others(now)
         for offset in range(min(end - first, TRIES)):
             port = first + (start + offset - first) % (end - first)
@@ -105,7 +112,7 @@ class PortAllocator:
 
     def _taken_by_others(self, now: float) -> int:
         """Ports that everybody else took since last time: a Poisson process."""
-        mean = self._behaviour.other_ports_per_s * (now - self._counted_at)
+        mean = self.behaviour.other_ports_per_s * (now - self._counted_at)
         self._counted_at = now
         if mean > _NORMAL_FROM:
             return max(0, round(self._rng.gauss(mean, mean**0.5)))

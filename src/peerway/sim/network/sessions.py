@@ -93,15 +93,18 @@ class Session:
 
 
 class SessionTable:
-    """All of it. No more than `limit` sessions in all, and `host_limit` for an inside host."""
+    """All of it. No more than `limit` sessions in all, and `host_limit` for an inside host.
+
+    Both limits may be changed at any time.
+    """
 
     def __init__(self, limit: int, host_limit: int | None) -> None:
         self.from_inside: dict[Tuple, Session] = {}
         self.from_outside: dict[Tuple, Session] = {}
         self.mappings: dict[Hashable, Mapped] = {}
         self.doors: dict[UdpAddress, Door] = {}
-        self._limit = limit
-        self._host_limit = host_limit
+        self.limit = limit
+        self.host_limit = host_limit
         self._of_host: Counter[str] = Counter()
         self._sweep_size = SWEEP_FROM
         self._nothing_dies_before = 0.0
@@ -138,9 +141,9 @@ class SessionTable:
         self._nothing_dies_before = min(self._nothing_dies_before, expires)
 
     def _is_full(self, host: str) -> bool:
-        if len(self.from_outside) >= self._limit:
+        if len(self.from_outside) >= self.limit:
             return True
-        return self._host_limit is not None and self._of_host[host] >= self._host_limit
+        return self.host_limit is not None and self._of_host[host] >= self.host_limit
 
     def _forget(self, session: Session) -> None:
         mapping = session.mapping

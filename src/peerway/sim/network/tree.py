@@ -82,13 +82,22 @@ class Router:
             self.nat6.reboot()
 
     def behave(self, nat4: NatBehaviour | None, nat6: NatBehaviour | None) -> None:
-        """Behave so from now on, and remember what there is; what translates goes on to do so."""
+        """Behave so from now on, and remember what there is.
+
+        `ValueError` where a NAT is to translate that did not, or the other way round.
+        """
         self.nat4, self.nat6 = self._behaving(self.nat4, nat4), self._behaving(self.nat6, nat6)
 
     def _behaving(self, nat: Nat | None, behaviour: NatBehaviour | None) -> Nat | None:
+        before = nat is not None and nat.behaviour.translates
+        if before is not (behaviour is not None and behaviour.translates):
+            raise ValueError(
+                f"{self.name} {'translates' if before else 'does not translate'}, which cannot be changed:"
+                " build another router"
+            )
         if nat is None or behaviour is None:
             return Nat(behaviour, "", self._world.rng(f"firewall {self.name}")) if behaviour else None
-        nat.behaviour = behaviour
+        nat.behave(behaviour)
         return nat
 
     def _announce(self) -> None:
@@ -142,11 +151,12 @@ class Router:
             return self._forward(packet, link)
         if link is self.uplink:
             return self._inbound(nat, packet, link)
-        if nat.behaviour.translates and ip in nat.outside_ips:
-            return self._hairpin(nat, packet, link)
-        if ip in self._routes:
+        turns = nat.behaviour.translates and ip in nat.outside_ips
+        if ip in self._routes and not turns:
             return self._forward(packet, link)
-        return self._outbound(nat, packet, link)
+        if packet.ttl <= 1:  # a router looks at it before it translates
+            return self._drop(packet, "ttl")
+        return self._hairpin(nat, packet, link) if turns else self._outbound(nat, packet, link)
 
     def _inbound(self, nat: Nat, packet: Packet, link: Link) -> int:
         translate = nat.error_inbound if packet.too_big else nat.inbound
@@ -157,8 +167,6 @@ class Router:
         return self._forward(packet, link)
 
     def _outbound(self, nat: Nat, packet: Packet, link: Link) -> int:
-        if packet.ttl <= 1:  # a router looks at it before it translates
-            return self._drop(packet, "ttl")
         translate = nat.error_outbound if packet.too_big else nat.outbound
         outside = translate(packet.source, packet.destination, self._world.now)
         if isinstance(outside, Refusal):
