@@ -27,6 +27,11 @@ MEMORY = 8192  # packets that can be used again; the oldest is forgotten
 FLOWS_LIMIT = 1024
 
 
+def same_family(one: UdpAddress, other: UdpAddress) -> bool:
+    """Whether both are of IPv4, or both of IPv6."""
+    return (":" in one.ip) is (":" in other.ip)
+
+
 @dataclass(frozen=True, slots=True)
 class Forgery:
     """A packet to send, and the source it shall claim."""
@@ -61,8 +66,7 @@ class View:
 
     def own_towards(self, destination: UdpAddress) -> UdpAddress:
         """His address of the destination's family, or else any."""
-        of_family = (own for own in self.own if (":" in own.ip) is (":" in destination.ip))
-        return next(of_family, self.own[0])
+        return next((own for own in self.own if same_family(own, destination)), self.own[0])
 
     def note(self, seen: Seen, *, remember: bool) -> None:
         """A packet was seen."""
@@ -95,7 +99,7 @@ class Attacker:
 
     Sends at most `per_s` packets each second, and at once at most as many. `links` are those he
     watches, for the packets that go up, when they are `SENT` or when they have `ARRIVED`. `sent`
-    counts by strategy.
+    counts by strategy what did leave.
     """
 
     def __init__(
@@ -153,6 +157,8 @@ class Attacker:
         self.view.note(seen, remember=self._observes)
 
     def _send(self, strategy: Strategy, forgery: Forgery) -> None:
-        if self._bucket.take(self._world.now):
-            self.sent[strategy.name] += 1
-            self._host.inject(forgery.source, forgery.destination, forgery.data)
+        if self._can_reach(forgery.destination) and self._bucket.take(self._world.now):
+            self.sent[strategy.name] += self._host.inject(forgery.source, forgery.destination, forgery.data)
+
+    def _can_reach(self, destination: UdpAddress) -> bool:
+        return any(same_family(own, destination) for own in self.view.own)

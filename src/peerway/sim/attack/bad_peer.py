@@ -43,8 +43,10 @@ from peerway.core.relay.url import RelayUrl
 from peerway.core.signal.message import parse
 from peerway.core.signal.session import PeerProven, SignalSession
 from peerway.core.ticket import Ticket
+from peerway.sim.attack.attacker import same_family
 from peerway.sim.attack.manners import Manners
 from peerway.sim.network.host import Host
+from peerway.sim.network.interfaces import WILDCARDS
 from peerway.sim.network.world import World
 
 EXCHANGES_KEPT = 64
@@ -97,9 +99,9 @@ class BadPeerMachine(Composite[str]):
 
     # --- inputs
 
-    def start(self, own: UdpAddress, now: float) -> None:
-        """Connect to the relays and dial; `own` is the address that we have ourselves."""
-        self._own = (Candidate(CandidateKind.HOST, own),)
+    def start(self, own: tuple[UdpAddress, ...], now: float) -> None:
+        """Connect to the relays and dial; `own` are the addresses that we have ourselves."""
+        self._own = tuple(Candidate(CandidateKind.HOST, address) for address in own)
         for route in self._routes:
             if isinstance(route, RelayAddress):
                 self._relays.keep(RelayUrl.parse(route.url), now)
@@ -232,7 +234,7 @@ class BadPeerMachine(Composite[str]):
                 continue
             guesses = (*exchange.tokens, self._rng.randbytes(TOKEN_SIZE))
             messages: list[Ping | Pong] = [Pong(token, 0, None) for token in guesses]
-            for source in self._manners.in_whose_name:
+            for source in self._names_towards(exchange.met_at):
                 for message in (Ping(self._rng.randbytes(TOKEN_SIZE), size=FULL_SIZE), *messages):
                     _, data = exchange.sealer.seal(message)
                     self._events.append(Forged(source, exchange.met_at, data))
@@ -259,8 +261,11 @@ class BadPeerMachine(Composite[str]):
     def _signal_in_false_names(self, output: Transmit) -> None:
         for exchange in self._exchanges.values():
             if exchange.met_at is not None:
-                for source in self._manners.in_whose_name:
+                for source in self._names_towards(exchange.met_at):
                     self._events.append(Forged(source, exchange.met_at, output.segments[0]))
+
+    def _names_towards(self, remote: UdpAddress) -> list[UdpAddress]:
+        return [source for source in self._manners.in_whose_name if same_family(source, remote)]
 
     def _child_event(self, key: str, event: Event, now: float) -> None:
         if isinstance(event, RelayPackets):
@@ -302,11 +307,13 @@ class BadPeer:
         self.forged = 0
         self._host = host
         self.machine = BadPeerMachine(SecretKey(key or rng.randbytes(32)), ticket, manners, transports, rng)
-        own = UdpAddress(host.addresses[0].ip, host.open_udp().port)
+        own = tuple(
+            UdpAddress(address.ip, host.open_udp(ip=WILDCARDS[":" in address.ip]).port)
+            for address in host.addresses
+        )
         self.driver = host.run(self.machine, on_event=self._on_event)
         self.driver.call(lambda now: self.machine.start(own, now))
 
     def _on_event(self, event: Event, now: float) -> None:
         if isinstance(event, Forged):
-            self.forged += 1
-            self._host.inject(event.source, event.destination, event.data)
+            self.forged += self._host.inject(event.source, event.destination, event.data)

@@ -10,12 +10,14 @@ EXCESS_BYTES = 64  # at most
 
 def damaged(packet: bytes, rng: random.Random) -> bytes:
     """`packet` with one bit changed, its end missing, or something behind it."""
-    kind = rng.randrange(4)
-    if kind == 0:
-        return packet[: rng.randrange(len(packet))] if packet else b""
-    if kind == 1:
+    return (flipped if rng.random() < 0.5 else resized)(packet, rng)
+
+
+def resized(packet: bytes, rng: random.Random) -> bytes:
+    """`packet` with its end missing, or something behind it."""
+    if rng.random() < 0.5:
         return packet + rng.randbytes(rng.randrange(1, EXCESS_BYTES))
-    return flipped(packet, rng)
+    return packet[: rng.randrange(len(packet))] if packet else b""
 
 
 def flipped(packet: bytes, rng: random.Random) -> bytes:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from peerway.core.machine import UdpAddress
 
 VICTIM = "198.18.6.66"  # of RFC 2544's networks, where nobody is
+VICTIM_V6 = "2001:db8:6666::66"  # nor here
+VICTIMS = (VICTIM, VICTIM_V6)
+NETWORKS = [ip for n in range(1, 200) for ip in (f"198.18.{n}.6", f"2001:db8:66{n:02x}::6")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +41,14 @@ def strewn(ips: Sequence[str], ports: Sequence[int], length: int = 16) -> tuple[
 
 MANNERS = {
     "behaves": Manners(),
-    "names hundreds of ports of one address": Manners(strewn([VICTIM], range(1, 400)), each_s=0.2),
-    "names hundreds of networks": Manners(strewn([f"198.18.{n}.6" for n in range(1, 200)], [53]), each_s=0.2),
-    "names two addresses in turn": Manners(strewn([VICTIM], [53, 54], 1), each_s=0.1),
-    "names a hundred at once": Manners(strewn([VICTIM], range(1, 400), 100), each_s=0.2),
+    "names hundreds of ports of one address": Manners(strewn(VICTIMS, range(1, 400)), each_s=0.2),
+    "names hundreds of networks": Manners(strewn(NETWORKS, [53]), each_s=0.2),
+    "names two addresses in turn": Manners(strewn(VICTIMS, [53, 54], 2), each_s=0.1),
+    "names a hundred at once": Manners(strewn(VICTIMS, range(1, 400), 100), each_s=0.2),
     "never answers": Manners(answers=False),
     "never pings": Manners(pings=False),
     "speaks in others' names": Manners(
-        in_whose_name=(UdpAddress(VICTIM, 53), UdpAddress("198.18.7.7", 53)), forged_per_s=10.0
+        in_whose_name=tuple(UdpAddress(ip, 53) for ip in (*VICTIMS, "198.18.7.7")), forged_per_s=10.0
     ),
     "dials without end": Manners(dials_per_s=2.0),
 }

@@ -19,10 +19,11 @@ from peerway.core.stun.attributes import XorMappedAddress
 from peerway.core.stun.framing import TRANSACTION_ID_SIZE
 from peerway.core.stun.message import BINDING, Message, MessageClass, build, is_stun, parse
 from peerway.sim.attack.attacker import Forgery, Seen, Strategy, View
-from peerway.sim.attack.damage import damaged, noise
+from peerway.sim.attack.damage import damaged, noise, resized
 
 FIRST_BYTES = (0x00, 0x01, 0x03, 0x04, 0x05, 0x06, 0x1F, 0x40, 0x7F, 0x80, 0xC0, 0xE0, 0xFF)
 FALSE_MAPPING = UdpAddress("198.18.6.66", 666)  # RFC 2544's, where nobody is
+FALSE_MAPPING_V6 = UdpAddress("2001:db8:6666::66", 666)  # nor here
 QUIC_V1 = b"\0\0\0\1"
 
 
@@ -45,7 +46,7 @@ def answers_to_no_question(view: View) -> Forgery:
     """STUN answers with a false address, in the name of whoever was asked, to questions nobody asked."""
     source, destination = view.rng.choice(view.flows)
     transaction_id = view.rng.randbytes(TRANSACTION_ID_SIZE)
-    return Forgery(destination, source, _false_answer(transaction_id))
+    return Forgery(destination, source, _false_answer(transaction_id, source))
 
 
 def guessed_probes(view: View) -> Forgery:
@@ -94,9 +95,13 @@ def hellos_in_the_peers_name(view: View) -> Forgery:
 
 
 def damaged_copies(view: View) -> Forgery:
-    """Packets of the victims, cut short, lengthened, or with a bit changed."""
+    """Packets of the victims, cut short, lengthened, or with a bit changed.
+
+    But for what STUN servers answer: with another address in it that is `stun_answers_as_the_server`.
+    """
     seen = view.rng.choice(view.packets)
-    return Forgery(seen.source, seen.destination, damaged(seen.data, view.rng))
+    damage = resized if _stun_class(seen) is MessageClass.SUCCESS else damaged
+    return Forgery(seen.source, seen.destination, damage(seen.data, view.rng))
 
 
 def late_replays(view: View) -> Forgery:
@@ -146,13 +151,13 @@ def reflections(view: View, seen: Seen) -> Iterator[Forgery]:
 def stun_answers_as_itself(view: View, seen: Seen) -> Iterator[Forgery]:
     """Answers to the victims' STUN questions, with a false address, from the wrong server."""
     if question := _question(seen):
-        yield Forgery(view.own_towards(seen.source), seen.source, _false_answer(question))
+        yield Forgery(view.own_towards(seen.source), seen.source, _false_answer(question, seen.source))
 
 
 def stun_answers_as_the_server(view: View, seen: Seen) -> Iterator[Forgery]:
     """Answers to the victims' STUN questions, with a false address, in the server's name and before it."""
     if question := _question(seen):
-        yield Forgery(seen.destination, seen.source, _false_answer(question))
+        yield Forgery(seen.destination, seen.source, _false_answer(question, seen.source))
 
 
 def forwarding(view: View, seen: Seen) -> Iterator[Forgery]:
@@ -167,19 +172,28 @@ def forwarding(view: View, seen: Seen) -> Iterator[Forgery]:
             yield Forgery(view.own_towards(source), source, seen.data)
 
 
+def _stun(seen: Seen) -> Message | None:
+    if not is_stun(seen.data):
+        return None
+    try:
+        return parse(seen.data)
+    except WireError:
+        return None
+
+
+def _stun_class(seen: Seen) -> MessageClass | None:
+    message = _stun(seen)
+    return message.message_class if message is not None else None
+
+
 def _question(seen: Seen) -> bytes:
     """The transaction of a STUN request, empty for anything else."""
-    if not is_stun(seen.data):
-        return b""
-    try:
-        message = parse(seen.data)
-    except WireError:
-        return b""
-    return message.transaction_id if message.message_class is MessageClass.REQUEST else b""
+    message = _stun(seen)
+    return message.transaction_id if message and message.message_class is MessageClass.REQUEST else b""
 
 
-def _false_answer(transaction_id: bytes) -> bytes:
-    mapped = XorMappedAddress(FALSE_MAPPING)
+def _false_answer(transaction_id: bytes, asker: UdpAddress) -> bytes:
+    mapped = XorMappedAddress(FALSE_MAPPING_V6 if ":" in asker.ip else FALSE_MAPPING)
     return build(Message(MessageClass.SUCCESS, BINDING, transaction_id, (mapped,)))
 
 
