@@ -6,7 +6,7 @@ import pytest
 from tests.sim.toy_machines import Answerer, Caller
 
 from peerway.sim.network.host import Host
-from peerway.sim.network.tree import LinkQuality, Router
+from peerway.sim.network.tree import Bursts, LinkQuality, Router
 from peerway.sim.network.world import World
 from peerway.sim.topology import pair
 
@@ -61,6 +61,33 @@ def test_bytes_arrive_whole_and_in_order_through_loss_and_jitter():
     world.run_for(60.0)
     assert answerer.received == sent
     assert client.machine.received == sent
+
+
+def test_bursts_of_losses_delay_streams_too():
+    def seconds_for(size, **quality):
+        world, client, answerer, _ = client_and_server(**quality)
+        call(client, lambda machine: machine.open(URL))
+        world.run_for(5.0)
+        call(client, lambda machine: machine.write(bytes(size)))
+        began = world.now
+        assert world.run_while(lambda: len(answerer.received) < size, 60.0)
+        return world.now - began
+
+    clean = seconds_for(200_000)
+    assert seconds_for(200_000, bursts=Bursts(begin=0.05, end=0.3)) > clean + 0.5
+
+
+def test_a_link_that_turns_bad_for_ever_carries_no_stream():
+    world, client, answerer, link = client_and_server()
+    call(client, lambda machine: machine.open(URL))
+    world.run_for(1.0)
+    link.quality = LinkQuality(bursts=Bursts(begin=1.0, end=0.0))
+    assert not link.is_cut
+    call(client, lambda machine: machine.write(b"lost"))
+    world.run_for(20.0)
+    assert link.is_cut
+    assert answerer.received == b""
+    assert client.machine.inputs[-1][:3] == ("closed", "s", "timed out")
 
 
 def pieces_of(writes, every_s, **quality):

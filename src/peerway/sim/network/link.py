@@ -159,6 +159,18 @@ class _Way:
         self.busy_until = 0.0
         self.bad = False
 
+    @property
+    def is_dead(self) -> bool:
+        """Whether whatever comes is lost, for ever."""
+        bursts = self.quality.bursts
+        stays_bad = bursts is not None and self.bad and bursts.end <= 0 and bursts.loss >= 1
+        return stays_bad or self.quality.loss >= 1
+
+    @property
+    def loses(self) -> bool:
+        """Whether something may be lost."""
+        return bool(self.quality.loss or self.quality.bursts)
+
 
 class Link:
     """Joins `lower`, a host or router, to the router `upper`. While `up` is false it loses everything.
@@ -256,10 +268,8 @@ class Link:
         quality, now = way.quality, self._world.now
         if not self.up:
             return "link down"
-        if quality.loss and self._rng.random() < quality.loss:
-            return "lost"
-        if quality.bursts is not None and self._lost_in_burst(quality.bursts, way):
-            return "lost in a burst"
+        if loss := self._loss(way):
+            return loss
         delay = quality.delay_s
         if quality.jitter_s:
             delay += self._rng.uniform(0.0, quality.jitter_s)
@@ -273,6 +283,15 @@ class Link:
             delay += way.busy_until - now
         return delay
 
+    def _loss(self, way: _Way) -> str:
+        """How what is sent now is lost; "" when it is not."""
+        quality = way.quality
+        if quality.loss and self._rng.random() < quality.loss:
+            return "lost"
+        if quality.bursts is not None and self._lost_in_burst(quality.bursts, way):
+            return "lost in a burst"
+        return ""
+
     def _lost_in_burst(self, bursts: Bursts, way: _Way) -> bool:
         turns = self._rng.random() < (bursts.end if way.bad else bursts.begin)
         way.bad = way.bad is not turns
@@ -281,22 +300,22 @@ class Link:
     @property
     def is_cut(self) -> bool:
         """Whether one way at least carries nothing at all."""
-        return not self.up or self._upwards.quality.loss >= 1 or self._downwards.quality.loss >= 1
+        return not self.up or self._upwards.is_dead or self._downwards.is_dead
 
     @property
     def loses(self) -> bool:
         """Whether it loses byte streams' segments on the way up or down."""
-        return bool(self._upwards.quality.loss or self._downwards.quality.loss)
+        return self._upwards.loses or self._downwards.loses
 
     def stream_delay(self, upwards: bool) -> float | None:
         """Seconds for a piece of a byte stream, its retransmissions included.
 
         None while nothing gets there, or no acknowledgement back.
         """
-        if self.is_cut:
-            return None
-        quality = (self._upwards if upwards else self._downwards).quality
-        delay = quality.delay_s
-        while quality.loss and self._rng.random() < quality.loss:
-            delay += RETRANSMISSION_S + 2 * quality.delay_s
-        return delay
+        way = self._upwards if upwards else self._downwards
+        delay = way.quality.delay_s
+        while not self.is_cut:
+            if not self._loss(way):
+                return delay
+            delay += RETRANSMISSION_S + 2 * way.quality.delay_s
+        return None
