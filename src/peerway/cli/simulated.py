@@ -33,6 +33,8 @@ def record_of(result: SeedResult) -> RunRecord:
         bytes_ok=verdict.bytes_ok,
         seed=result.seed,
         reason=reason,
+        family=verdict.family,
+        expected_family=verdict.expected_family,
     )
 
 

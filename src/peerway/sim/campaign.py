@@ -97,10 +97,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_scenario(scenario: Scenario, quic: bool = False, is_traced: bool = False) -> SeedResult:
+def run_scenario(
+    scenario: Scenario, quic: bool = False, is_traced: bool = False, is_watched: bool = True
+) -> SeedResult:
     """Run one scenario here and now."""
     began = time.process_time()
-    is_watched = scenario.is_hostile or scenario.seed % WATCHED_EVERY == 0
     verdict = run(scenario, quic=quic, is_traced=is_traced, is_watched=is_watched)
     left, right = pair_of_kinds(scenario.plan, *SIDES)
     return SeedResult(scenario.seed, verdict, "", left, right, time.process_time() - began)
@@ -108,7 +109,9 @@ def run_scenario(scenario: Scenario, quic: bool = False, is_traced: bool = False
 
 def run_seed(seed: int, quic: bool = False) -> SeedResult:
     """Draw the scenario of `seed` and run it."""
-    return run_scenario(draw(seed), quic)
+    scenario = draw(seed)
+    is_watched = scenario.is_hostile or seed % WATCHED_EVERY == 0
+    return run_scenario(scenario, quic, is_watched=is_watched)
 
 
 def run_seeds(

@@ -181,6 +181,15 @@ class Conversation:
         link = self.link(side)
         return link is not None and self.node(side).is_direct(link)
 
+    def family(self, side: Side) -> int | None:
+        """4 or 6 where this side sends directly, else None."""
+        link = self.link(side)
+        return self.node(side).family(link) if link is not None and self.is_direct(side) else None
+
+    def bytes_streamed(self, side: Side) -> int:
+        """How much the node of `side` has written to relays since it began."""
+        return self.node(side).driver.bytes_streamed
+
     @property
     def has_relay(self) -> bool:
         """Whether some relay is connected to both, so that it can carry at once what finds no other way."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from peerway.sim.conversation import Conversation
 from peerway.sim.internet import Internet
-from peerway.sim.outlook import Outlook, is_calm, outlook, relayed
+from peerway.sim.outlook import Outlook, can_be_poisoned, is_calm, outlook, outlooks, relayed
 from peerway.sim.scenario import SIDES, Scenario, Side, other
 
 DATA_WITHIN_S = 60.0  # a relay that was away is tried again after 45 s at most
@@ -22,6 +22,7 @@ RELAY_MISSED_WITHIN_S = 80.0  # one that is silent for 70 s is asked; one that w
 CERTAIN_S = 3.0  # what may not become direct is watched so long
 FIRST_DIRECT_WITHIN_S = 10.0  # where nothing is left to chance
 NOTE_SIZE = 2_000
+WAY_SIZE = 20_000  # so much shows which way it goes: probes and answers to strangers are far less
 BY_LUCK = "direct by luck"
 
 
@@ -41,7 +42,7 @@ class Meeting:
     waits has noticed at the latest that a relay forgot it.
 
     What came of the first dial: `outcome` ("direct", "relay" or "failed"), what the oracle `expected`,
-    and the seconds from it to the first byte and until both sent directly.
+    the seconds from it to the first byte and until both sent directly, and by which `family`.
     """
 
     def __init__(self, scenario: Scenario, internet: Internet, talk: Conversation) -> None:
@@ -52,12 +53,14 @@ class Meeting:
         self.notes: list[str] = []
         self.first_byte_s: float | None = None
         self.direct_s: float | None = None
+        self.family: int | None = None
         self.outcome = "failed"
         self.is_wanted = False
         self.may_end = False
         self.has_moved = False
         self.relay_missed_by = 0.0
         self.expected = self.outlook()
+        self.expected_family = self._only_family()
         self._dialled_at = 0.0
 
     # --- what is so
@@ -75,9 +78,15 @@ class Meeting:
     def outlook(self) -> Outlook:
         """The oracle's word. Whoever sends in another's name can poison a router, or keep its memory."""
         plan = self.internet.plan
-        is_poisonable = any(router.nat4 is not None and router.nat4.input_open for router in plan.routers)
-        word, can_harm = outlook(plan, *SIDES), is_poisonable or self.has_moved
-        return "unsure" if word == "direct" and self.scenario.attacks and can_harm else word
+        word = outlook(plan, *SIDES)
+        if word == "direct" and self.scenario.attacks and (self.has_moved or can_be_poisoned(plan, *SIDES)):
+            return "unsure"
+        return word
+
+    def _only_family(self) -> int | None:
+        words = outlooks(self.internet.plan, *SIDES)
+        possible = [family for family, word in words.items() if word != "relay"]
+        return possible[0] if len(possible) == 1 and self.expected == "direct" else None
 
     # --- what they do
 
@@ -88,6 +97,7 @@ class Meeting:
         self.is_wanted = True
         if self.first_byte_s is None:
             self.expected = self.outlook()
+            self.expected_family = self._only_family()
         self.connect(sides)
         self.settle()
 
@@ -124,6 +134,7 @@ class Meeting:
             return
         self._talk_again(by_relay)
         self._find_path(expected)
+        self._look_which_way()
         self._talk_again(by_relay)
         self.may_end = False
 
@@ -170,6 +181,22 @@ class Meeting:
                 self.exchange(dict.fromkeys(SIDES, 1), DATA_WITHIN_S)
         return True
 
+    def _look_which_way(self) -> None:
+        """What is said to go directly goes by a family that leads there, and not by a relay."""
+        words = outlooks(self.internet.plan, *SIDES)
+        for side in SIDES:
+            family = self.talk.family(side)
+            if family is not None and words[family] == "relay":
+                raise Failed(f"{side} is direct by IPv{family}, though the oracle knows no such way")
+        if not (self.talk.is_up and self.are_direct):
+            return
+        before = {side: self.internet.hosts[side].bytes_sent for side in SIDES}
+        if not self.exchange(dict.fromkeys(SIDES, WAY_SIZE), DATA_WITHIN_S) or not self.are_direct:
+            return
+        for side in SIDES:
+            if self.internet.hosts[side].bytes_sent - before[side] < WAY_SIZE:
+                raise Failed(f"{side} sends by a relay what it says goes directly")
+
     def _find_path(self, expected: Outlook) -> None:
         if expected == "direct":
             is_first = self.outcome == "failed"
@@ -186,6 +213,8 @@ class Meeting:
         if self.outcome == "failed":
             self.outcome = "direct" if self.are_direct else "relay"
             if self.are_direct:
+                left, right = (self.talk.family(side) for side in SIDES)
+                self.family = left if left == right else None
                 self.direct_s = max(self.talk.direct_since(side) for side in SIDES) - self._dialled_at
         if expected == "guessing" and self.are_direct:
             self.notes.append(BY_LUCK)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from peerway.core.identity import NodeId, SecretKey
 from peerway.core.link import Link, LinkClosed, LinkEstablished
 from peerway.core.links import DialMoved, LinkEvent, Result
-from peerway.core.machine import Event
+from peerway.core.machine import Event, UdpAddress
 from peerway.core.node import NodeMachine
 from peerway.core.path.events import PathEvent, PathKind, PathSelected
 from peerway.core.quic.qh3_transport import Qh3Transport
@@ -96,6 +96,11 @@ class SimNode:
             return False
         path, _ = self.machine.ask(link, Link.path)
         return path is not None and not path.doubted
+
+    def family(self, link: int) -> int:
+        """4 or 6: the family of the direct path in use."""
+        remote = self.paths[self.final(link)][-1].remote
+        return 6 if isinstance(remote, UdpAddress) and ":" in remote.ip else 4
 
     def use(self, link: int, use: Callable[[QuicSession, float], Result]) -> Result:
         """Use the session of a link: `use(session, now)`."""

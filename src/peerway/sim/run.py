@@ -49,6 +49,7 @@ CLOSED_WITHIN_S = 10.0
 FORGOTTEN_AFTER_S = 25.0  # after the end nothing is left; a dial that gave way may be answered for 20 s
 REPLAYED_FOR_S = 60.0  # who keeps a dial back that gave way has it answered, for 20 s each time
 IDLE_AFTER_S = 90.0  # in a connection that nobody uses nothing is sent
+STREAMED_WHEN_IDLE = 60  # bytes: relays are asked whether they are there; the least packet has 100
 ALL_SAID_S = 0.1  # by then what arrived last has been acknowledged
 ATTACKS_PER_S = 10.0
 GUESTS_STAY_S = 20.0  # and vanish without a word
@@ -71,7 +72,8 @@ class Verdict:
 
     What came of the first dial: `outcome` ("direct", "relay" or "failed"), what the oracle `expected`,
     and the seconds from it to the first byte and until both ends sent directly. `probes_sent` is of
-    both ends; `bytes_ok`: what arrived was what had been sent. `trace` and `digest` are empty
+    both ends; `bytes_ok`: what arrived was what had been sent. `family` is 4 or 6 where they became
+    direct, `expected_family` where only one can. `trace` and `digest` are empty
     unless the run was traced.
     """
 
@@ -85,6 +87,8 @@ class Verdict:
     bytes_ok: bool
     notes: tuple[str, ...]
     virtual_s: float
+    family: int | None = None
+    expected_family: int | None = None
     trace: tuple[str, ...] = ()
     digest: str = ""
 
@@ -179,6 +183,8 @@ class Run:
             not self.talk.errors,
             tuple(self.meeting.notes),
             self.world.now,
+            self.meeting.family,
+            self.meeting.expected_family,
             *((tuple(self.world.trace.lines), self.world.trace_digest()) if self.world.is_traced else ()),
         )
 
@@ -186,6 +192,8 @@ class Run:
         """Nothing happened that never may, whoever means harm."""
         self.monitor.look()
         self._record_what_was_seen()
+        if self.talk.errors:
+            self._record(self.talk.errors[0])
         if self.violations:
             raise Stop
 
@@ -267,8 +275,11 @@ class Run:
     def _be_quiet(self, seconds: float) -> None:
         """Nothing has been said for so long that nothing is sent any more."""
         sent = {side: self.internet.hosts[side].packets_sent for side in SIDES}
+        streamed = {side: self.talk.bytes_streamed(side) for side in SIDES}
         self.world.run_for(seconds)
         for side in SIDES:
+            if (more := self.talk.bytes_streamed(side) - streamed[side]) > STREAMED_WHEN_IDLE:
+                raise Failed(f"{side} sent {more} bytes to relays after {IDLE_AFTER_S:.0f} s without a word")
             more = self.internet.hosts[side].packets_sent - sent[side]
             if more and not self._asks_a_router(side):
                 raise Failed(f"{side} sent {more} packets after {IDLE_AFTER_S:.0f} s without a word")

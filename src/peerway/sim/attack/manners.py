@@ -44,7 +44,7 @@ MANNERS = {
     "names hundreds of ports of one address": Manners(strewn(VICTIMS, range(1, 400)), each_s=0.2),
     "names hundreds of networks": Manners(strewn(NETWORKS, [53]), each_s=0.2),
     "names two addresses in turn": Manners(strewn(VICTIMS, [53, 54], 2), each_s=0.1),
-    "names a hundred at once": Manners(strewn(VICTIMS, range(1, 400), 100), each_s=0.2),
+    "names a hundred at once": Manners(strewn([VICTIM], range(1, 400), 100), each_s=0.2),
     "never answers": Manners(answers=False),
     "never pings": Manners(pings=False),
     "speaks in others' names": Manners(

@@ -62,7 +62,8 @@ class Driver:
     """Gives `machine` its inputs and does what it asks for.
 
     `events` holds the last `EVENTS_KEPT` events with their times; `on_event(event, now)` sees
-    each as it happens and may call the machine. `streams` are the open ones, by name.
+    each as it happens and may call the machine. `streams` are the open ones, by name; `bytes_streamed`
+    is how much went into them so far.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Driver:
         self.machine = machine
         self.events: deque[tuple[float, Event]] = deque(maxlen=EVENTS_KEPT)
         self.streams: dict[str, ByteStream] = {}
+        self.bytes_streamed = 0
         self._world = world
         self.host = host
         self._on_event = on_event
@@ -150,6 +152,7 @@ class Driver:
     def _output(self, output: Output) -> None:
         if isinstance(output, StreamWrite):
             if stream := self.streams.get(output.stream):
+                self.bytes_streamed += len(output.data)
                 stream.write(output.data)
         elif error := self.host.send(output, self):
             self.tell("transmit_failed", output, error)

@@ -51,7 +51,8 @@ class Host:
         self.world = world
         self.coalesce = coalesce
         self.heeds_too_big = heeds_too_big
-        self.packets_sent = 0
+        self.packets_sent = 0  # by UDP
+        self.bytes_sent = 0  # in them
         self.is_asleep = False
         self._interfaces = Interfaces()
         self._path_mtus: dict[str, int] = {}
@@ -235,6 +236,7 @@ class Host:
         if packet.size > min(self._path_mtus.get(ip, packet.size), self._mtu(way)):
             return "message too long"
         self.packets_sent += 1
+        self.bytes_sent += len(packet.data)
         if self.world.is_traced:
             self.world.log(self.name, f"{verb} {packet}")
         if way.is_own:
