@@ -20,20 +20,23 @@ from peerway.sim.plan import (
     RelayPlan,
     RouterPlan,
 )
+from peerway.sim.soundness import UnsoundError, check_plan
 from peerway.sim.watch.watched_relay import WatchedHostileRelay, WatchedRelay
 
+LAST_ADDRESS = 254  # of a /24
 _RELAY_NETWORK = "203.0.113"
 _STRANGE_NETWORK = "2001:db8:fffe"
 
 
 class Internet:
-    """A world built from `plan`; `plan` follows what is done to it.
+    """A world built from `plan`, `UnsoundError` where that cannot be; `plan` follows what is done to it.
 
     `routers`, `hosts` and `relays` are by name, and so are the `servers` that relay on the latter.
     STUN servers run beside them; nodes are for the caller to start.
     """
 
     def __init__(self, plan: InternetPlan, seed: int, is_traced: bool = True) -> None:
+        check_plan(plan)
         self.plan = plan
         self.world = World(seed, is_traced)
         self.core = Router(self.world, CORE)
@@ -119,13 +122,20 @@ class Internet:
         if plan.uplink != CORE:
             return tuple(self._address4(plan.uplink) for _ in range(plan.outside_addresses))
         network, name = f"5.{self._numbers[plan.name]}.0", f"{plan.name} outside"
-        return tuple(f"{network}.{self._next(name)}" for _ in range(plan.outside_addresses))
+        return tuple(self._next_in(network, name) for _ in range(plan.outside_addresses))
 
     def _address4(self, router: str) -> str:
         """A fresh address on the inside of `router`."""
         plan = self.plan.router(router)
         network = plan.inside if plan.translates else f"5.{self._numbers[router]}.1"
-        return f"{network}.{self._next(f'{router} 4')}"
+        return self._next_in(network, f"{router} 4")
+
+    def _next_in(self, network: str, what: str) -> str:
+        """A fresh address; `what` counts those that were given."""
+        number = self._next(what)
+        if number > LAST_ADDRESS:
+            raise UnsoundError(f"no address is left in {network}.0/24: fewer hosts or moves, please")
+        return f"{network}.{number}"
 
     def _next(self, what: str) -> int:
         self._taken[what] = self._taken.get(what, 1) + 1
