@@ -243,7 +243,7 @@ ONLY_IPV6 = replace(
 @pytest.mark.parametrize(
     ("plan", "cannot"),
     [
-        (replace(PLAN, relays=()), "there is no relay"),
+        (replace(PLAN, relays=()), "there is none"),
         (PLAN.cut("relay1.test"), "left cannot reach relay1.test, right cannot reach relay1.test"),
         (PLAN.cut("r"), "right cannot reach relay1.test"),
         (ONLY_IPV6, "left cannot reach relay1.test, right cannot reach relay1.test"),
@@ -256,8 +256,15 @@ ONLY_IPV6 = replace(
 def test_nobody_dials_in_vain(plan, cannot):
     assert problem_of(scenario(plan, Transfer("left", 1))) == ""
     assert problem_of(scenario(plan, Dial("left"))) == (
-        f"who dials needs a relay that both can reach at the start, by a family that they have: {cannot}"
+        f"who dials needs a relay that both can reach, by a family that they have: {cannot}"
     )
+
+
+@pytest.mark.parametrize("action", [Partition("r", 1.0), Roam("right", "l")])
+def test_what_cannot_dial_at_the_start_may_do_so_later(action):
+    plan = PLAN.cut("r")
+    assert problem_of(scenario(plan, Dial("left"), action)) != ""
+    assert problem_of(scenario(plan, action, Dial("left"))) == ""
 
 
 @pytest.mark.parametrize(

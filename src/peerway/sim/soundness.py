@@ -14,7 +14,7 @@ from peerway.sim.network.behaviour import NatBehaviour
 from peerway.sim.network.ports import ALL_PORTS, USER_PORTS
 from peerway.sim.outlook import relayed
 from peerway.sim.plan import CORE, HostPlan, InternetPlan, RelayPlan, RouterPlan
-from peerway.sim.scenario import SIDES, Action, Dial, Scenario
+from peerway.sim.scenario import SIDES, Action, Dial, Partition, Roam, Scenario
 from peerway.sim.values import misfits
 
 MOST_ROUTERS = 250  # each has a network of its own in 5.0.0.0/8
@@ -181,8 +181,7 @@ def _of_scenario(scenario: Scenario) -> Iterator[str]:
         yield from misfits(guest, str(guest))
         if guest.manners not in MANNERS:
             yield f"no guest has the manners {guest.manners!r}"
-    if any(isinstance(action, Dial) for action in scenario.actions):
-        yield from _of_relays(plan)
+    yield from _of_dials(scenario)
 
 
 def _of_action(action: Action, plan: InternetPlan) -> Iterator[str]:
@@ -194,17 +193,32 @@ def _of_action(action: Action, plan: InternetPlan) -> Iterator[str]:
             yield f"{action}: there is no {value}"
 
 
-def _of_relays(plan: InternetPlan) -> Iterator[str]:
-    """Without a relay nobody could dial, so that nothing would be tried."""
-    if relayed(plan, *SIDES):
-        return
-    cannot = [
-        f"{side} cannot reach {relay.name}"
-        for relay in plan.relays
-        for side in SIDES
-        if not relayed(replace(plan, relays=(relay,)), side, side)
-    ]
-    yield (
-        "who dials needs a relay that both can reach at the start, by a family that they have:"
-        f" {', '.join(cannot) or 'there is no relay'}"
-    )
+def _of_dials(scenario: Scenario) -> Iterator[str]:
+    """Where no relay would carry a single dial nothing would be tried, and nothing could fail."""
+    plans = list(_at_dials(scenario))
+    if plans and not any(relayed(plan, *SIDES) for plan in plans):
+        cannot = [
+            f"{side} cannot reach {relay.name}"
+            for relay in plans[0].relays
+            for side in SIDES
+            if not relayed(replace(plans[0], relays=(relay,)), side, side)
+        ]
+        yield (
+            "who dials needs a relay that both can reach, by a family that they have:"
+            f" {', '.join(cannot) or 'there is none'}"
+        )
+
+
+def _at_dials(scenario: Scenario) -> Iterator[InternetPlan]:
+    """The plan as it is at each dial: lines that were cut for a while are mended, and hosts have moved."""
+    plan = scenario.plan
+    for action in scenario.actions:
+        match action:
+            case Dial():
+                yield plan
+            case Partition(name):
+                plan = plan.mended(name)
+            case Roam(side, router):
+                host = plan.host(side)
+                first = replace(host.interfaces[0], router=router)
+                plan = plan.with_host(replace(host, interfaces=(first, *host.interfaces[1:])))
