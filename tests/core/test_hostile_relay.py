@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from tests.sim.topology import SERVER_NAME, pair
 
 from peerway.core.signal.door import Admission
 from peerway.sim.attack.hostile_relay import HostileRelay, Mischief
 from peerway.sim.nodes import RELAY_PORT, SimNode, run_server
-from peerway.sim.topology import SERVER_NAME, pair
 
 RELAY = f"http://{SERVER_NAME}:{RELAY_PORT}"
 SECRET = b"s" * 16

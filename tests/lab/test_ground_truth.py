@@ -7,6 +7,7 @@ import pytest
 from tests.lab.ground_truth import TooLate, examine
 from tests.lab.ground_truth_kernel import open_bench
 from tests.lab.ground_truth_sim import SimBench
+from tests.sim.topology import KINDS
 from tests.sim.toy_machines import Scribe
 
 from peerway.core.machine import UdpAddress
@@ -17,7 +18,6 @@ from peerway.lab.topology import SERVER, SERVER_IPS
 from peerway.sim.network.host import Host
 from peerway.sim.network.tree import LinkQuality, Router
 from peerway.sim.network.world import World
-from peerway.sim.topology import KINDS
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]  # a busy machine is given three attempts
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from tests.sim.topology import SERVER_IPS, SERVER_NAME, pair
+
 from peerway.core.identity import NodeId
 from peerway.core.links import LinkEvent
 from peerway.core.machine import Event, UdpAddress
@@ -19,7 +21,6 @@ from peerway.sim.attack.manners import Manners
 from peerway.sim.network.host import Host
 from peerway.sim.network.tree import LinkQuality
 from peerway.sim.nodes import RELAY_PORT, SimNode, run_server
-from peerway.sim.topology import SERVER_IPS, SERVER_NAME, pair
 from peerway.sim.transport.stand_in import SimTransports
 from peerway.sim.watch.monitor import Monitor
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.sim.topology import pair
 from tests.sim.toy_machines import Answerer, Caller, Observer, Scribe, punch
 
 from peerway.core.nat import Mapping, PortAllocation
@@ -12,7 +13,6 @@ from peerway.sim.network.behaviour import NatBehaviour, Pooling
 from peerway.sim.network.host import Host
 from peerway.sim.network.tree import Bursts, LinkQuality, Router
 from peerway.sim.network.world import World
-from peerway.sim.topology import pair
 
 ROOT = Path(__file__).parents[2]
 QUALITY = LinkQuality(delay_s=0.02, jitter_s=0.03, loss=0.1, rate=1_000_000.0)

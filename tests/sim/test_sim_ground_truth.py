@@ -4,8 +4,7 @@ import asyncio
 
 from tests.lab.ground_truth import examine
 from tests.lab.ground_truth_sim import SimBench
-
-from peerway.sim.topology import KINDS
+from tests.sim.topology import KINDS
 
 
 def answers(name, seed=1):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from tests.sim.topology import KINDS, pair
 from tests.sim.toy_machines import Observer, Scribe, as_address, punch
 
 from peerway.core.machine import UdpAddress
@@ -11,7 +12,6 @@ from peerway.sim.network.host import Host
 from peerway.sim.network.nat import Hairpin, NatBehaviour, Pooling
 from peerway.sim.network.tree import Bursts, LinkQuality, Router
 from peerway.sim.network.world import World
-from peerway.sim.topology import KINDS, pair
 
 
 def scribe_on(host, port=41641, ip="0.0.0.0"):

@@ -4,12 +4,12 @@ import itertools
 from dataclasses import replace
 
 import pytest
+from tests.sim.topology import KINDS, pair
 from tests.sim.toy_machines import punch
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
 from peerway.sim.network.nat import NatBehaviour
 from peerway.sim.oracle import direct_possible
-from peerway.sim.topology import KINDS, pair
 
 EXPECTED = """
             open   firewall eim-eif eim-adf eim-apdf edm    adm    edm-seq poisoned udp-blocked

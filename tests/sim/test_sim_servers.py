@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from tests.sim.topology import KINDS, pair
 
 from peerway.core.machine import Leaf, UdpAddress
 from peerway.core.relay import greeting
@@ -11,7 +12,6 @@ from peerway.core.relay.server import RelayServer
 from peerway.core.stun.client import MappingLearned, QueryFailed, StunClient
 from peerway.core.stun.server import StunServer
 from peerway.sim.network.tree import LinkQuality
-from peerway.sim.topology import KINDS, pair
 
 SERVERS = (UdpAddress("203.0.113.10", 3478), UdpAddress("203.0.113.11", 3478))
 RELAY = "http://server.test:3340"

@@ -3,12 +3,12 @@
 import random
 
 import pytest
+from tests.sim.topology import pair
 from tests.sim.toy_machines import Answerer, Caller
 
 from peerway.sim.network.host import Host
 from peerway.sim.network.tree import Bursts, LinkQuality, Router
 from peerway.sim.network.world import World
-from peerway.sim.topology import pair
 
 URL = "http://server.test:3340"
 

@@ -1,5 +1,6 @@
 """Taps see every packet on every link, and a host may send as anybody."""
 
+from tests.sim.topology import pair
 from tests.sim.toy_machines import Observer, Scribe
 
 from peerway.core.machine import UdpAddress
@@ -10,7 +11,6 @@ from peerway.sim.network.host import Host
 from peerway.sim.network.tap import Moment
 from peerway.sim.network.tree import LinkQuality, Router
 from peerway.sim.network.world import World
-from peerway.sim.topology import pair
 
 SERVER = UdpAddress("203.0.113.10", 3478)
 INSIDE = UdpAddress("10.1.0.2", 41641)

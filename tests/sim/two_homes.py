@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tests.sim.topology import SERVER_IPS, SERVER_NAME, pair
+
 from peerway.core.quic.events import StreamOpened
 from peerway.core.quic.qh3_transport import Qh3Transport
 from peerway.core.signal.door import Admission
 from peerway.sim.network.tree import DEFAULT_QUALITY
 from peerway.sim.nodes import SimNode, run_server
-from peerway.sim.topology import SERVER_IPS, SERVER_NAME, pair
 from peerway.sim.transport.stand_in import SimTransports
 
 RELAY = f"http://{SERVER_NAME}:3340"
