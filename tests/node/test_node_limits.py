@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 from tests.node.running import run
 
-from peerway import ConnectionClosedError, Node, Ticket, connection, node
+from peerway import ConnectionClosedError, Node, connection, node
 from peerway.core.path.agent import RoundBegun
 
 
@@ -70,7 +70,7 @@ def test_a_callback_that_raises_admits_nobody_and_does_not_flood_the_log(server,
             careless = Node(relays=[relay.url], authorize=authorize, accept_ticket=False)
             async with careless, Node() as dialler:
                 await careless.wait_relay(5)
-                dial = asyncio.create_task(dialler._dial(Ticket.parse(careless.ticket())))
+                dial = asyncio.ensure_future(dialler.connect(careless.ticket()))
                 await thrice.wait()
                 dial.cancel()
                 await asyncio.gather(dial, return_exceptions=True)
