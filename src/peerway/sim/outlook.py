@@ -115,17 +115,23 @@ def is_calm(plan: InternetPlan) -> bool:
 def comes_back_the_same(plan: InternetPlan, router: str) -> bool:
     """Whether a direct path through `router` is what it was once that has forgotten all of it.
 
-    It gives ports as Linux does, the inside's own, to a single host, and does not mind who speaks first.
+    It gives ports as Linux does, the inside's own, of its only address, to a single host, and does not
+    mind who speaks first.
     """
-    box = plan.router(router).nat4
+    restarted = plan.router(router)
     within = {
         host.name
         for host in plan.hosts
         for interface in host.interfaces
         if any(above.name == router for above in plan.way_up(interface.router))
     }
+    has_one_address = restarted.outside_addresses == 1
+    return len(within) == 1 and has_one_address and all(map(_keeps_ports, (restarted.nat4, restarted.nat6)))
+
+
+def _keeps_ports(box: NatBehaviour | None) -> bool:
     ordinary = NatBehaviour()
-    return len(within) == 1 and (
+    return (
         box is None
         or replace(box, filtering=ordinary.filtering, translates=True, idle_s=ordinary.idle_s) == ordinary
     )
