@@ -74,7 +74,7 @@ def test_bursts_of_losses_delay_streams_too():
         return world.now - began
 
     clean = seconds_for(200_000)
-    assert seconds_for(200_000, bursts=Bursts(begin=0.05, end=0.3)) > clean + 0.5
+    assert seconds_for(200_000, bursts=Bursts(begin=0.05, end=0.3)) > clean + 0.2
 
 
 def test_a_link_that_turns_bad_for_ever_carries_no_stream():

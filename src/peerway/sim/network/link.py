@@ -167,9 +167,13 @@ class _Way:
         return stays_bad or self.quality.loss >= 1
 
     @property
-    def loses(self) -> bool:
-        """Whether something may be lost."""
-        return bool(self.quality.loss or self.quality.bursts)
+    def mean_loss(self) -> float:
+        """The share that is lost in the long run."""
+        loss, bursts = self.quality.loss, self.quality.bursts
+        if bursts is None or not bursts.begin:
+            return loss
+        bad = bursts.begin / (bursts.begin + bursts.end)
+        return 1 - (1 - loss) * (1 - bad * bursts.loss)
 
 
 class Link:
@@ -305,17 +309,21 @@ class Link:
     @property
     def loses(self) -> bool:
         """Whether it loses byte streams' segments on the way up or down."""
-        return self._upwards.loses or self._downwards.loses
+        return self._upwards.mean_loss > 0 or self._downwards.mean_loss > 0
 
     def stream_delay(self, upwards: bool) -> float | None:
         """Seconds for a piece of a byte stream, its retransmissions included.
 
         None while nothing gets there, or no acknowledgement back.
         """
+        if self.is_cut:
+            return None
         way = self._upwards if upwards else self._downwards
-        delay = way.quality.delay_s
-        while not self.is_cut:
-            if not self._loss(way):
-                return delay
+        delay, mean_loss = way.quality.delay_s, way.mean_loss
+        is_lost = bool(self._loss(way))
+        while is_lost:
+            if mean_loss >= 1:
+                return None
             delay += RETRANSMISSION_S + 2 * way.quality.delay_s
-        return None
+            is_lost = self._rng.random() < mean_loss  # a burst is over by then, or another has begun
+        return delay
