@@ -191,6 +191,10 @@ def test_poisoned_is_who_needs_a_nat_that_strangers_can_spoil(plan, poisonable):
 def test_what_luck_decides_is_not_promised():
     assert outlook(homes(EASY, replace(EASY, idle_s=2.0)), "left", "right") == "unsure"
     assert outlook(homes(EASY, replace(EASY, session_limit=10)), "left", "right") == "unsure"
+    outer = RouterPlan("outer", nat4=EASY, inside="10.0.0")
+    for inner, word in ((EASY, "direct"), (HARD, "unsure")):
+        mapping = RouterPlan("l", "outer", nat4=inner, maps_ports=True)
+        assert outlook(at("l", "r", outer, mapping, RouterPlan("r", nat4=EASY)), "left", "right") == word
     lossy = at("l", "r", RouterPlan("l", quality=LinkQuality(loss=0.4)), RouterPlan("r"))
     assert outlook(lossy, "left", "right") == "unsure"
 

@@ -38,13 +38,15 @@ class _Way:
     """The way up from a host: `links[i]` leads to `routers[i]`, whose box above itself is `boxes[i]`.
 
     The last router is the core. A link has a quality each way; None is one that is cut. `mapped`: the
-    first router gives a port of its own on request, which a peer is told of.
+    first router gives a port of its own on request, which a peer is told of; `remapped`: whoever does
+    not ask for one has another towards each peer.
     """
 
     routers: tuple[str, ...]
     boxes: tuple[NatBehaviour | None, ...]
     links: tuple[tuple[LinkQuality, LinkQuality] | None, ...]
     mapped: bool = False
+    remapped: bool = False
 
     def crossed(self, start: int, end: int) -> list[NatBehaviour]:
         """The boxes of the routers number `start` up to `end`, that one left out."""
@@ -54,6 +56,11 @@ class _Way:
     def sees_core(self) -> bool:
         """Whether a third party at the core can be asked what it sees."""
         return None not in self.links and not any(box.udp_blocked for box in self.crossed(0, len(self.boxes)))
+
+    @property
+    def tells_old_port(self) -> bool:
+        """Whether who alone can tell the outermost port may go on seeing the one from before the request."""
+        return self.remapped and any(box.translates for box in self.crossed(1, len(self.boxes)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +179,9 @@ def _way(plan: InternetPlan, host: str, interface: InterfacePlan, family: int) -
     qualities += [(router.name, (router.quality, router.downward or router.quality)) for router in above]
     boxes = [router.nat4 if family == 4 else router.nat6 for router in above]
     mapped = family == 4 and bool(above) and above[0].translates and above[0].maps_ports
+    remapped = False
     if mapped and boxes[0] is not None:
+        remapped = boxes[0].mapping is not Mapping.ENDPOINT_INDEPENDENT
         boxes[0] = replace(
             boxes[0], mapping=Mapping.ENDPOINT_INDEPENDENT, filtering=Filtering.ENDPOINT_INDEPENDENT
         )
@@ -181,6 +190,7 @@ def _way(plan: InternetPlan, host: str, interface: InterfacePlan, family: int) -
         (*boxes, None),
         tuple(None if name in plan.down else quality for name, quality in qualities),
         mapped,
+        remapped,
     )
 
 
@@ -206,6 +216,7 @@ def _meet(left: _Way, right: _Way, turn: _Turn, family: int) -> Outlook:
         known = left.sees_core, right.sees_core
     outcome = _by_hairpin(turn.hairpin, _by_knowledge(boxes, known))
     is_moody = any(map(_is_moody, (*boxes[0], *boxes[1]))) or any(map(_is_poisonable_far_out, boxes))
+    is_moody |= left.tells_old_port or right.tells_old_port
     if outcome == "direct" and (is_moody or _loses(links)):
         return "unsure"
     return outcome
