@@ -4,14 +4,16 @@ import os
 import subprocess
 import sys
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from tests.sim.attack_story import Story
 
 from peerway.core.quic.qh3_transport import Qh3Transport
+from peerway.sim.attack.attacker import FLOOD_WITHIN_S
 from peerway.sim.attack.hostile_relay import Mischief
-from peerway.sim.attack.strategies import HARMLESS, OBSERVING, OFF_PATH, POWERFUL
+from peerway.sim.attack.strategies import FLOOD_PACKETS, HARMLESS, OBSERVING, OFF_PATH, POWERFUL
 
 ROOT = Path(__file__).parents[2]
 SOURCES = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
@@ -24,6 +26,7 @@ COUNTED_AS = {
     "guessed quic": "quic: no connection has this id",
     "hellos of nobody": "signal: hello of somebody we do not admit",
     "hellos in the peers name": "the box does not open",
+    "floods": "quic: no connection has this id",
     "damaged copies": "probe: does not open",
     "late replays": "probe: replayed",
     "late replays as itself": "probe: replayed",
@@ -123,12 +126,25 @@ def test_who_is_quicker_than_the_network_may_cost_the_direct_path_and_no_more(st
 
 
 def test_attackers_keep_to_their_rate_and_stop():
-    story = Story(OFF_PATH)
+    story = Story([strategy for strategy in OFF_PATH if strategy.poured is None])
     story.run()
     sent = sum(story.attacker.sent.values())
     assert 1800 < sent < 2600
     story.world.run_for(20.0)
     assert sum(story.attacker.sent.values()) == sent
+
+
+def test_a_flood_is_hundreds_of_packets_within_a_second_now_and_then():
+    story = Story([strategy for strategy in OFF_PATH if strategy.poured is not None])
+    times = []
+    story.world.taps.append(
+        lambda sighting: times.append(sighting.at) if sighting.node == "mallory" else None
+    )
+    story.run()
+    begun = [at for before, at in pairwise([0.0, *times]) if at > before + FLOOD_WITHIN_S]
+    assert len(times) == len(begun) * FLOOD_PACKETS >= 2 * FLOOD_PACKETS
+    for at in begun:
+        assert sum(at <= sent <= at + FLOOD_WITHIN_S for sent in times) == FLOOD_PACKETS
 
 
 def attacked_digest():

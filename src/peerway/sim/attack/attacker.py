@@ -4,7 +4,8 @@ An *off-path* attacker knows who talks to whom at which addresses, and nothing o
 An *observer* also sees every packet, either as it sets out for the core, so that what he sends at
 once is there first, though the packet itself may be lost; or as it arrives there, too late to
 overtake it. He cannot hold anything back. What each of them does is a `Strategy`
-(`peerway.sim.attack.strategies` has them): what it thinks of by itself, and what it is provoked to.
+(`peerway.sim.attack.strategies` has them): what it thinks of by itself, what it is provoked to, and what
+it pours out now and then.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from peerway.sim.network.world import World
 
 MEMORY = 8192  # packets that can be used again; the oldest is forgotten
 FLOWS_LIMIT = 1024
+FLOOD_EVERY_S = 15.0  # on average
+FLOOD_WITHIN_S = 1.0
 
 
 def same_family(one: UdpAddress, other: UdpAddress) -> bool:
@@ -68,6 +71,12 @@ class View:
         """His address of the destination's family, or else any."""
         return next((own for own in self.own if same_family(own, destination)), self.own[0])
 
+    def narrowed(self, flow: tuple[UdpAddress, UdpAddress]) -> View:
+        """Who knows of `flow` and nothing else."""
+        only = View(self.own, self.targets, self.rng)
+        only.flows.append(flow)
+        return only
+
     def note(self, seen: Seen, *, remember: bool) -> None:
         """A packet was seen."""
         flow = (seen.source, seen.destination)
@@ -80,7 +89,8 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """One way to attack. `thought_of` is asked again and again, `provoked` about each packet seen.
+    """One way to attack. `thought_of` is asked again and again, `provoked` about each packet seen, and
+    what `poured` brings leaves within a second, every quarter of a minute.
 
     With neither a flow nor, for who needs one, a packet to start from, nothing is asked of it.
     """
@@ -88,6 +98,7 @@ class Strategy:
     name: str
     thought_of: Callable[[View], Forgery] | None = None
     provoked: Callable[[View, Seen], Iterator[Forgery]] | None = None
+    poured: Callable[[View], Iterator[Forgery]] | None = None
     observes: bool = False
 
     def __str__(self) -> str:
@@ -97,9 +108,9 @@ class Strategy:
 class Attacker:
     """Attacks from `host` by every strategy given, from now on and `until` some time.
 
-    Sends at most `per_s` packets each second, and at once at most as many. `links` are those he
-    watches, for the packets that go up, when they are `SENT` or when they have `ARRIVED`. `sent`
-    counts by strategy what did leave.
+    Sends at most `per_s` packets each second, and at once at most as many, but for floods. `links` are
+    those he watches, for the packets that go up, when they are `SENT` or when they have `ARRIVED`.
+    `sent` counts by strategy what did leave.
     """
 
     def __init__(
@@ -131,6 +142,8 @@ class Attacker:
         self.view = View(own, targets, rng)
         world.taps.append(self._sighted)
         self._again()
+        if any(strategy.poured is not None for strategy in strategies):
+            self._flood_later()
 
     def _again(self) -> None:
         self._world.after(self.view.rng.expovariate(self._per_s), self._tick)
@@ -145,6 +158,19 @@ class Attacker:
                 break
         self._again()
 
+    def _flood_later(self) -> None:
+        self._world.after(self.view.rng.expovariate(1 / FLOOD_EVERY_S), self._flood)
+
+    def _flood(self) -> None:
+        if self._world.now >= self._until:
+            return
+        for strategy in self._strategies:
+            if strategy.poured is not None and self.view.flows:
+                for forgery in strategy.poured(self.view):
+                    within = self.view.rng.uniform(0.0, FLOOD_WITHIN_S)
+                    self._world.after(within, self._emit, strategy, forgery)
+        self._flood_later()
+
     def _sighted(self, sighting: Sighting) -> None:
         if sighting.moment is not self._watches or self._watched.get(sighting.link) != sighting.node:
             return
@@ -158,7 +184,10 @@ class Attacker:
 
     def _send(self, strategy: Strategy, forgery: Forgery) -> None:
         if self._can_reach(forgery.destination) and self._bucket.take(self._world.now):
-            self.sent[strategy.name] += self._host.inject(forgery.source, forgery.destination, forgery.data)
+            self._emit(strategy, forgery)
+
+    def _emit(self, strategy: Strategy, forgery: Forgery) -> None:
+        self.sent[strategy.name] += self._host.inject(forgery.source, forgery.destination, forgery.data)
 
     def _can_reach(self, destination: UdpAddress) -> bool:
         return any(same_family(own, destination) for own in self.view.own)

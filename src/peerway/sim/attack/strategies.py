@@ -24,6 +24,7 @@ from peerway.sim.attack.damage import damaged, noise, resized
 FIRST_BYTES = (0x00, 0x01, 0x03, 0x04, 0x05, 0x06, 0x1F, 0x40, 0x7F, 0x80, 0xC0, 0xE0, 0xFF)
 FALSE_MAPPING = UdpAddress("198.18.6.66", 666)  # RFC 2544's, where nobody is
 FALSE_MAPPING_V6 = UdpAddress("2001:db8:6666::66", 666)  # nor here
+FLOOD_PACKETS = 300  # more than any budget of a node allows at once
 QUIC_V1 = b"\0\0\0\1"
 
 
@@ -89,6 +90,24 @@ def hellos_in_the_peers_name(view: View) -> Forgery:
     source, destination = view.rng.choice(view.flows)
     sealed = view.rng.choice(view.targets).public + view.rng.randbytes(300)
     return Forgery(source, destination, bytes([signal.FIRST_BYTE]) + sealed)
+
+
+FLOODS = (
+    garbage,
+    garbage_as_the_peer,
+    answers_to_no_question,
+    guessed_probes,
+    guessed_quic,
+    hellos_of_nobody,
+    hellos_in_the_peers_name,
+)
+
+
+def floods(view: View) -> Iterator[Forgery]:
+    """Hundreds of one kind within a second, all about one pair of addresses."""
+    kind, only = view.rng.choice(FLOODS), view.narrowed(view.rng.choice(view.flows))
+    for _ in range(FLOOD_PACKETS):
+        yield kind(only)
 
 
 # --- by an observer, at leisure
@@ -213,20 +232,7 @@ def _at_once(function: Callable[[View, Seen], Iterator[Forgery]]) -> Strategy:
     return Strategy(_named(function), provoked=function, observes=True)
 
 
-OFF_PATH = tuple(
-    map(
-        _off_path,
-        (
-            garbage,
-            garbage_as_the_peer,
-            answers_to_no_question,
-            guessed_probes,
-            guessed_quic,
-            hellos_of_nobody,
-            hellos_in_the_peers_name,
-        ),
-    )
-)
+OFF_PATH = (*map(_off_path, FLOODS), Strategy("floods", poured=floods))
 OBSERVING = (
     *map(_at_leisure, (damaged_copies, late_replays, late_replays_as_itself, late_replays_elsewhere)),
     *map(_at_once, (replays_at_once, replays_at_once_as_itself, reflections, stun_answers_as_itself)),
