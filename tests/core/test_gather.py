@@ -3,7 +3,7 @@ from dataclasses import replace
 
 from peerway.core.machine import Datagram, InterfaceAddress, Resolve, UdpAddress
 from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
-from peerway.core.path.gather import CandidatesChanged, Gatherer, MappingVerdict
+from peerway.core.path.gather import MAX_REFLEXIVE, CandidatesChanged, Gatherer, MappingVerdict
 from peerway.core.stun.server import StunServer
 
 SOCKET = UdpAddress("0.0.0.0", 41641)
@@ -46,6 +46,25 @@ class Bench:
 
 HOST = Candidate(CandidateKind.HOST, UdpAddress("192.168.1.2", 41641))
 REFLEXIVE = Candidate(CandidateKind.REFLEXIVE, MAPPED)
+
+
+def test_a_way_out_with_a_hard_nat_does_not_crowd_out_another():
+    hard, easy = UdpAddress("10.2.0.2", 41641), UdpAddress("192.168.1.2", 41641)
+    gatherer = Gatherer(random.Random(1))
+    servers = [UdpAddress(f"203.0.113.{number}", 3478) for number in range(1, 9)]
+    gatherer.add_server("stun.test", 3478)
+    gatherer.set_sockets((hard, easy), 0.0)
+    gatherer.resolved("stun.test", tuple(server.ip for server in servers), 0.0)
+    asked = sorted(iter(gatherer.poll_transmit, None), key=lambda transmit: transmit.local == easy)
+    for number, transmit in enumerate(asked):
+        mapped = MAPPED if transmit.local == easy else UdpAddress("198.51.100.2", 30_000 + number)
+        server = StunServer()
+        server.receive(Datagram(transmit.segments[0], mapped, transmit.remote), 0.0)
+        answer = server.poll_transmit().segments[0]
+        gatherer.receive(Datagram(answer, transmit.remote, transmit.local), 0.0)
+    reflexive = [c.address for c in gatherer.candidates if c.kind is CandidateKind.REFLEXIVE]
+    assert len(reflexive) == MAX_REFLEXIVE
+    assert MAPPED in reflexive[:2]
 
 
 def test_own_addresses_are_told_before_any_server_answered():
@@ -150,6 +169,19 @@ def test_when_no_server_said_anything_the_next_to_care_asks_again():
         bench.drain(deadline.at, answering=())
     bench.gatherer.refresh(10.0)
     bench.drain(10.0)
+    assert bench.gatherer.candidates == (REFLEXIVE, HOST)
+
+
+def test_what_was_asked_in_vain_so_far_is_asked_from_the_beginning_when_somebody_needs_to_know():
+    bench = Bench()
+    bench.start()
+    bench.drain(0.0, answering=())
+    bench.gatherer.refresh(0.5)
+    bench.drain(0.5, answering=())
+    assert bench.asked == 2
+    bench.gatherer.refresh(4.0)
+    bench.drain(4.0)
+    assert bench.asked == 4
     assert bench.gatherer.candidates == (REFLEXIVE, HOST)
 
 

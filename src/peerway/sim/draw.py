@@ -61,7 +61,10 @@ def draw(seed: int) -> Scenario:
         attacks = tuple(strategy.name for strategy in rng.sample(HARMLESS, rng.randint(1, 3)))
     if plan.down:  # what is cut from the start comes back some time, and then they try once more
         later = rng.randrange(len(actions) + 1)
-        actions[later:later] = [Partition(plan.down[0], rng.choice((5.0, 40.0))), Dial(rng.choice(SIDES))]
+        actions[later:later] = [
+            Partition(plan.down[0], rng.choice((1.0, 5.0, 40.0))),
+            Dial(rng.choice(SIDES)),
+        ]
     guests: tuple[Guest, ...] = ()
     if rng.random() < 0.06:
         guests = (Guest(rng.choice(SIDES), rng.choice(tuple(MANNERS))),)

@@ -36,6 +36,7 @@ from peerway.sim.homes import (
     EVER_NEW,
     HOME,
     RESTRICTED,
+    SYMMETRIC,
     TWO_HOMES,
 )
 from peerway.sim.plan import CARRIER_NETWORK
@@ -373,6 +374,52 @@ REGRESSIONS = (
                 ),
             ),
             (Dial("right"), Partition("right-home", 1.0), Pause(1.0)),
+        ),
+    ),
+    NamedScenario(
+        "crowded-out",
+        "A second way out, by a hard NAT, has a port for each server, and leaves room for that of the first.",
+        Scenario(
+            81271,
+            InternetPlan(
+                (
+                    RouterPlan("left-home", nat4=HOME),
+                    RouterPlan("right-home", nat4=HOME, quality=LinkQuality(delay_s=0.05)),
+                    RouterPlan("right-mobile", nat4=SYMMETRIC, inside="10.2.0"),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("left-home"),)),
+                    HostPlan(
+                        "right", (InterfacePlan("right-home"), InterfacePlan("right-mobile", name="wwan0"))
+                    ),
+                ),
+                relays=tuple(RelayPlan(f"relay{number}.test") for number in (1, 2, 3)),
+            ),
+            (Dial("left"),),
+        ),
+    ),
+    NamedScenario(
+        "asked-too-early",
+        "Relay and STUN server are back just before a dial: what was asked before is asked anew.",
+        Scenario(
+            20075181,
+            replace(TWO_HOMES, down=("relay1.test",)),
+            (Partition("relay1.test", 1.0), Dial("right")),
+        ),
+    ),
+    NamedScenario(
+        "port-back-while-idle",
+        "A router forgets a port it gave; who gets it back says so, though nothing else is said.",
+        Scenario(
+            20070247,
+            replace(
+                TWO_HOMES,
+                routers=(
+                    RouterPlan("left-home", nat4=HOME, maps_ports=True),
+                    RouterPlan("right-home", nat4=HOME, maps_ports=True),
+                ),
+            ),
+            (Dial("left"), Reboot("right-home"), Pause(130.0)),
         ),
     ),
     NamedScenario(

@@ -6,10 +6,12 @@ stays a candidate until it answers again with something else, or all have failed
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
+from itertools import zip_longest
 
 from peerway.core.ip import parse_ip
 from peerway.core.machine import (
@@ -27,6 +29,7 @@ from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, QueryFailed, StunClient
 
 FRESH_S = 20.0  # shorter than the 30 s after which NATs forget a quiet mapping
+UNANSWERED_S = 1.0  # where no server has said anything, whoever needs to know asks from the beginning
 MAX_SERVERS = 8
 MAX_HOSTS = 32  # names of servers: each ticket that is dialled may bring some
 MAX_REFLEXIVE = 6
@@ -172,10 +175,13 @@ class Gatherer(Composite[str]):
         for host, _ in self._hosts:
             if not self._resolved.get(host):
                 self._look_up(host)
-        if force or self._asked_at is None or now - self._asked_at > FRESH_S:
+        age = math.inf if self._asked_at is None else now - self._asked_at
+        is_unanswered = not self._mapped and age > UNANSWERED_S
+        if is_unanswered:
+            for socket in self._sockets:  # questions are repeated ever more seldom
+                self._forget_questions(socket)
+        if force or is_unanswered or age > FRESH_S:
             self._ask(now)
-        elif not self._mapped:
-            self._ask(now, only_new=True)
 
     def receive(self, datagram: Datagram, now: float) -> None:
         """A STUN message that came to one of our sockets."""
@@ -235,7 +241,10 @@ class Gatherer(Composite[str]):
             self._events.append(news)
 
     def _reflexive(self) -> list[UdpAddress]:
-        return list(dict.fromkeys(self._mapped.values()))[:MAX_REFLEXIVE]
+        # of each socket one before any has two: a hard NAT on one way out shows each server another port
+        of_each = (dict.fromkeys(self.observed(socket).values()) for socket in self._sockets)
+        in_turn = (address for turn in zip_longest(*of_each) for address in turn if address is not None)
+        return list(dict.fromkeys(in_turn))[:MAX_REFLEXIVE]
 
 
 def _judge(observed: dict[UdpAddress, UdpAddress]) -> MappingVerdict:
