@@ -121,8 +121,11 @@ class SignalSession(Leaf):
         return self.state is State.PROVEN and self._counter > 0 and not self._unacknowledged
 
     def dial(self, connection_id: bytes, admission: bytes, now: float) -> None:
-        """Begin: send the hello that names our QUIC dial and, on first contact, the ticket's secret."""
-        self._body = replace(self._body, dial=connection_id, admission=admission)
+        """Begin: send the hello that names our QUIC dial and, on first contact, the ticket's secret.
+
+        Begun again by a ticket without one, the secret of the first stays.
+        """
+        self._body = replace(self._body, dial=connection_id, admission=admission or self._body.admission)
         self._say(now)
 
     def answer(self, hello: Signal, route: Address, now: float) -> None:
