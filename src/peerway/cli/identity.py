@@ -21,25 +21,8 @@ def kept_key_path(chosen: Path | None) -> Path:
     return chosen or state_directory() / LISTEN_KEY
 
 
-def _key_in_config() -> object:
-    """The key file that `config.toml` names for `listen`: the id of any other would let in nobody."""
-    above = click.get_current_context().parent
-    defaults = (above.default_map if above else None) or {}
-    return defaults.get("listen", {}).get("key")
-
-
-(KEY,) = (setting for setting in settings.SETTINGS if setting.key == "listen.key")
-
-
 @click.command("id")
-@click.option(
-    KEY.flag,
-    type=settings.CLICK_TYPES[KEY.kind],
-    default=_key_in_config,
-    envvar=KEY.variable,
-    show_envvar=True,
-    help=KEY.help,
-)
+@settings.options("id")
 @with_output
 def command(output: Output, key: Path | None) -> Exit:
     """Print a node's id: what others put after --allow.

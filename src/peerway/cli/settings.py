@@ -111,7 +111,7 @@ SETTINGS = (
     Setting(NODE, "portmap", Kind.SWITCH, "whether routers are asked for a port [default: yes]", also=CHECKS),
     Setting(NODE, "ca", Kind.FILE, AUTHORITIES, also=CHECKS),
     Setting(NODE, "token-file", Kind.FILE, "a file with the token that our relays want, of mode 600"),
-    Setting("listen", "key", Kind.FILE, KEPT_KEY),
+    Setting("listen", "key", Kind.FILE, KEPT_KEY, also=("id",)),
     Setting(
         "listen", "allow", Kind.TEXTS, "who may connect without the ticket's secret (repeatable)", "NODE_ID"
     ),
