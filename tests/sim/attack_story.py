@@ -62,7 +62,7 @@ class Story:
         self.core = topology.server.link().upper
         for ip in SERVER_IPS:
             self.world.names[ip] = (ip,)
-        self.monitor = Monitor(self.world)
+        self.monitor = Monitor(self.world, [topology.server.name])
         rng = self.world.rng
         self.relay = HostileRelay(rng("server/relay"), rng("mischief"), mischief or Mischief())
         run_server(self.world, topology.server, self.relay)

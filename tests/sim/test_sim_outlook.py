@@ -259,3 +259,8 @@ def test_calm_is_where_nothing_is_left_to_chance(plan, calm):
 )
 def test_a_router_is_what_it_was_where_nothing_it_forgets_decided_a_port(plan, router, same):
     assert comes_back_the_same(plan, router) is same
+
+
+def test_a_line_that_loses_all_leads_to_no_relay():
+    plan = at("l", "r", RouterPlan("l"), RouterPlan("r", downward=LinkQuality(loss=1.0)))
+    assert not relayed(plan, "left", "right")

@@ -51,6 +51,13 @@ def scenario(plan=PLAN, *actions):
         (replace(PLAN, hosts=(LEFT,)), "no host is called right"),
         (PLAN.cut("m"), "m is down, and nowhere to be found"),
         (
+            InternetPlan(
+                (RouterPlan("l", nat4=NAT), RouterPlan("r", nat4=NAT)),
+                (replace(LEFT, interfaces=(InterfacePlan("l"), InterfacePlan("r", name="wwan0"))), RIGHT),
+            ),
+            "left has one network on two sides, and cannot tell which is meant: ['192.168.1', '192.168.1']",
+        ),
+        (
             replace(PLAN, routers=(RouterPlan("l", "r"), RouterPlan("r"))),
             "l is to stand behind r, which is not among those before it",
         ),

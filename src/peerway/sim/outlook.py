@@ -168,9 +168,13 @@ def _reaches(plan: InternetPlan, host: str, families: tuple[int, ...]) -> bool:
     # a byte stream leaves by the first interface of a family, whether that leads anywhere or not
     for family in families:
         first = next((i for i in plan.host(host).interfaces if family in i.families), None)
-        if first is not None and None not in _way(plan, host, first, family).links:
+        if first is not None and all(map(_carries_something, _way(plan, host, first, family).links)):
             return True
     return False
+
+
+def _carries_something(link: tuple[LinkQuality, LinkQuality] | None) -> bool:
+    return link is not None and all(way.loss < 1 for way in link)
 
 
 def _way(plan: InternetPlan, host: str, interface: InterfacePlan, family: int) -> _Way:

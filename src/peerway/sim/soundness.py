@@ -133,6 +133,10 @@ def _of_host(host: HostPlan, routers: dict[str, RouterPlan]) -> Iterator[str]:
     names = [interface.name for interface in host.interfaces]
     if len(set(names)) < len(names):
         yield f"{host.name} has two interfaces of one name"
+    behind = [router for router in routers.values() if router.name in {i.router for i in host.interfaces}]
+    networks = [router.inside for router in behind if router.translates]
+    if len(set(networks)) < len(networks):
+        yield f"{host.name} has one network on two sides, and cannot tell which is meant: {networks}"
     for interface in host.interfaces:
         yield from misfits(interface, f"{host.name} {interface.name}")
         if interface.router not in routers:

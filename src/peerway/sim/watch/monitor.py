@@ -59,7 +59,7 @@ class Monitor:
     def __init__(
         self,
         world: World,
-        stun_hosts: Collection[str] = ("server",),
+        stun_hosts: Collection[str],
         limits: HarmLimits | None = None,
         *,
         looks_only: bool = False,
