@@ -276,6 +276,17 @@ def test_the_ticket_secret_is_not_repeated_after_the_peer_is_proven():
     assert confirmation.body.admission == b""
 
 
+def test_a_dial_begun_again_keeps_the_secret_unless_it_has_another():
+    session = SignalSession(A, B.node_id, SHARED, 1, random.Random(1))
+    session.add_route(RelayAddress("http://relay", b"b" * 32), 0.0)
+    told = []
+    for number, admission in enumerate((b"t" * 16, b"", b"u" * 16)):
+        session.dial(b"c" * 8, admission, float(number))
+        for transmit in iter(session.poll_transmit, None):
+            told.append(parse(transmit.segments[0], B, SHARED).body.admission)
+    assert told == [b"t" * 16, b"t" * 16, b"u" * 16]
+
+
 def test_replayed_signals_change_nothing():
     pair = Pair()
     hello, answer, confirmation = pair.meet()
