@@ -1,6 +1,7 @@
 """Whatever outsiders and relays do, two nodes fare as if nobody did anything."""
 
 import os
+import random
 import subprocess
 import sys
 from functools import lru_cache
@@ -10,10 +11,18 @@ from pathlib import Path
 import pytest
 from tests.sim.attack_story import Story
 
+from peerway.core.machine import UdpAddress
 from peerway.core.quic.qh3_transport import Qh3Transport
-from peerway.sim.attack.attacker import FLOOD_WITHIN_S
+from peerway.sim.attack.attacker import FLOOD_WITHIN_S, Seen, View
 from peerway.sim.attack.hostile_relay import Mischief
-from peerway.sim.attack.strategies import FLOOD_PACKETS, HARMLESS, OBSERVING, OFF_PATH, POWERFUL
+from peerway.sim.attack.strategies import (
+    FLOOD_PACKETS,
+    HARMLESS,
+    OBSERVING,
+    OFF_PATH,
+    POWERFUL,
+    late_replays_elsewhere,
+)
 
 ROOT = Path(__file__).parents[2]
 SOURCES = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
@@ -163,3 +172,14 @@ def test_the_same_seed_gives_the_same_attack_in_any_process():
         )
         digests.add(finished.stdout)
     assert len(digests) == 1
+
+
+def test_who_shuffles_what_was_seen_does_not_pass_on_what_he_was_sent():
+    # that would be a path by way of him
+    a, b, own = (UdpAddress(f"203.0.113.{number}", 5000) for number in (1, 2, 9))
+    view = View([own], [], random.Random(1))
+    for seen in (Seen(a, b, b"to b"), Seen(b, a, b"to a"), Seen(a, own, b"to him")):
+        view.note(seen, remember=True)
+    forgeries = [late_replays_elsewhere(view) for _ in range(200)]
+    assert {forgery.destination for forgery in forgeries if forgery.data == b"to him"} == {own}
+    assert {forgery.destination for forgery in forgeries if forgery.data == b"to b"} >= {a, b}

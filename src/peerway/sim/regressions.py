@@ -199,38 +199,6 @@ REGRESSIONS = (
         Scenario(1, TWO_HOMES, (Dial("left"), HangUp("left"), Sleep("left", 60.0), Dial("right"))),
     ),
     NamedScenario(
-        "passed-on-by-chance",
-        "An attacker who shuffles what was seen must not pass on what it was sent: that is a path.",
-        Scenario(
-            4011630,
-            InternetPlan(
-                (
-                    RouterPlan("left-outer0", quality=LinkQuality(delay_s=0.0010563399603008483)),
-                    RouterPlan("left-outer1", uplink="left-outer0", quality=LinkQuality(delay_s=0.001)),
-                    RouterPlan(
-                        "left-home",
-                        uplink="left-outer1",
-                        nat4=HOME,
-                        quality=LinkQuality(delay_s=0.001),
-                    ),
-                    RouterPlan(
-                        "right-home",
-                        quality=LinkQuality(
-                            delay_s=0.01461962451330198, jitter_s=0.03, loss=0.01, rate=50000000.0
-                        ),
-                    ),
-                    RouterPlan("elsewhere", nat4=HOME),
-                ),
-                (
-                    HostPlan("left", (InterfacePlan("left-home"), InterfacePlan("elsewhere", name="wwan0"))),
-                    HostPlan("right", (InterfacePlan("right-home"),)),
-                ),
-            ),
-            (Dial("right"), Sleep("right", 3.0), Pause(10.0)),
-            attacks=("guessed probes", "late replays elsewhere", "replays at once as itself"),
-        ),
-    ),
-    NamedScenario(
         "relay-among-many-addresses",
         "A relay comes back when the peer has as many addresses as there is room for.",
         Scenario(
