@@ -391,6 +391,7 @@ class Link(Composite[str]):
     def _signal_event(self, event: Event, now: float) -> None:
         if isinstance(event, PeerProven):
             self._start_agent(event, now)
+            self._events.append(GatherWanted())  # it may have been long in coming
         elif isinstance(event, CandidatesReceived) and self._agent is not None:
             self._agent.set_candidates(event.candidates, now)
             self._touch("path")

@@ -242,12 +242,6 @@ class Timers:
         elif replaced is self.next:
             self._find_next()
 
-    def hasten(self, name: str, at: float, reason: str = "") -> None:
-        """Arm `name` for `at`, unless it is armed for an earlier time."""
-        armed = self._deadlines.get(name)
-        if armed is None or at < armed.at:
-            self.set(name, at, reason)
-
     def cancel(self, name: str) -> None:
         """Disarm `name`; harmless when it is not armed."""
         cancelled = self._deadlines.pop(name, None)

@@ -35,6 +35,7 @@ from peerway.sim import (
 from peerway.sim.homes import (
     EVER_NEW,
     HOME,
+    ONE_CARRIER,
     RESTRICTED,
     SYMMETRIC,
     TWO_HOMES,
@@ -364,6 +365,53 @@ REGRESSIONS = (
                 relays=tuple(RelayPlan(f"relay{number}.test") for number in (1, 2, 3)),
             ),
             (Dial("left"),),
+        ),
+    ),
+    NamedScenario(
+        "met-late",
+        "Who is dialled is back after eleven seconds, when a carrier's NAT has forgotten our question.",
+        Scenario(
+            30001161,
+            replace(
+                ONE_CARRIER,
+                routers=(
+                    RouterPlan(
+                        "carrier",
+                        nat4=NatBehaviour(idle_s=10.0, hairpin=Hairpin.EXTERNAL_SOURCE),
+                        inside=CARRIER_NETWORK,
+                    ),
+                    RouterPlan("left-home", uplink="carrier", nat4=NatBehaviour()),
+                    RouterPlan("right-home", uplink="carrier", nat4=NatBehaviour()),
+                ),
+                down=("right-home",),
+            ),
+            (Partition("right-home", 5.0), Dial("left")),
+        ),
+    ),
+    NamedScenario(
+        "lost-twice",
+        "After a loss a round begins with the likelier reach, and not before routers forgot the last pings.",
+        Scenario(
+            30004447,
+            InternetPlan(
+                (
+                    RouterPlan(
+                        "left-home",
+                        nat4=NatBehaviour(input_open=True),
+                        quality=LinkQuality(jitter_s=0.03),
+                    ),
+                    RouterPlan(
+                        "right-home",
+                        nat4=NatBehaviour(ports=PortAllocation.RANDOM),
+                        quality=LinkQuality(delay_s=0.08),
+                    ),
+                ),
+                (
+                    HostPlan("left", (InterfacePlan("left-home"),)),
+                    HostPlan("right", (InterfacePlan("right-home"),), bridges=14),
+                ),
+            ),
+            (Dial("right"), Partition("left-home", 1.0), Reboot("right-home", under=76917)),
         ),
     ),
     NamedScenario(

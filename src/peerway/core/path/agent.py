@@ -24,7 +24,14 @@ from peerway.core.path.events import (
 )
 from peerway.core.path.pair import Pair, PairState
 from peerway.core.path.pairs import PairTable, is_proven
-from peerway.core.path.rounds import ROUND_EVERY_S, after_a_loss, next_series, pause_after
+from peerway.core.path.rounds import (
+    OPENER_REACHES,
+    ROUND_EVERY_S,
+    due_after_a_loss,
+    next_series,
+    pause_after,
+    series_after_a_loss,
+)
 from peerway.core.path.selection import Selection
 from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.path.usage import SILENCE_S, Level, Usage
@@ -71,7 +78,8 @@ class PathAgent(PairTable):
         self._lateness = Lateness()
         self._peer_ready = False
         self._round = 0
-        self._next_round_number = 1
+        self._round_at = now
+        self._series_after_loss = -OPENER_REACHES
         self._selection = Selection(now)
         self._usage = Usage(now)
         self._reconsidered_at = now
@@ -302,7 +310,7 @@ class PathAgent(PairTable):
 
         By then our routers have forgotten what pings that came too early left there.
         """
-        self._round = number
+        self._round, self._round_at = number, now
         self._peer_ready = False
         for key, pair in self._in_the_peers_order():
             if isinstance(key[1], UdpAddress) and not is_proven(pair):
@@ -310,7 +318,7 @@ class PathAgent(PairTable):
                 self._begin(pair, now)
                 self._touch(key)
         self._timers.set("gate", now + ROUND_GATE_S, "path: the peer did not say it is ready")
-        pause = ROUND_EVERY_S if number < self._next_round_number else pause_after(number)
+        pause = ROUND_EVERY_S if number < self._series_after_loss else pause_after(number)
         self._timers.set("round", now + pause, "path: probe again")
         self._events.append(RoundBegun(number))
 
@@ -345,7 +353,7 @@ class PathAgent(PairTable):
         if all(is_proven(pair) for pair in self._pairs.values()):
             self._timers.set("round", now + ROUND_EVERY_S, "path: probe again")
         else:
-            self._begin_round(max(self._round + 1, self._next_round_number), now)
+            self._begin_round(max(self._round + 1, self._series_after_loss), now)
 
     def _age(self, now: float) -> None:
         if self._usage.age(now):
@@ -365,8 +373,8 @@ class PathAgent(PairTable):
         if isinstance(event, PathProven):
             self._watch_pair(key, self._pairs[key], now)
         elif isinstance(event, PathLost):
-            self._next_round_number = after_a_loss(self._round)  # it may come back at any moment
-            self._timers.hasten("round", now + ROUND_EVERY_S, "path: probe again")
+            self._series_after_loss = series_after_a_loss(self._round, self._series_after_loss)
+            self._timers.set("round", due_after_a_loss(now, self._round_at), "path: probe again")
             if not self._is_named(key[1]):
                 self._remove(key)  # it outlived its candidate only because it worked
 

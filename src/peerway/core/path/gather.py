@@ -28,7 +28,7 @@ from peerway.core.path.candidate import MAX_CANDIDATES, Candidate, CandidateKind
 from peerway.core.path.uplinks import sends_elsewhere
 from peerway.core.stun.client import GATHERING_SCHEDULE, MappingLearned, QueryFailed, StunClient
 
-FRESH_S = 20.0  # shorter than the 30 s after which NATs forget a quiet mapping
+FRESH_S = 8.0  # shorter than the 10 s after which the hastiest NATs forget a quiet mapping
 UNANSWERED_S = 1.0  # where no server has said anything, whoever needs to know asks from the beginning
 MAX_SERVERS = 8
 MAX_HOSTS = 32  # names of servers: each ticket that is dialled may bring some

@@ -27,13 +27,19 @@ def next_series(number: int) -> int:
     return (number // ROUNDS_OF_A_SERIES + 1) * ROUNDS_OF_A_SERIES
 
 
-def after_a_loss(number: int) -> int:
-    """The round to go on with when a path failed in round `number`: another series, or what is left of
-    this one where each reach has a turn in it still. So paths that come and go do not have all rounds
-    begin with the first reach.
+def series_after_a_loss(number: int, last: int) -> int:
+    """The first round of the series that a path which failed in round `number` calls for.
+
+    That is the `last` one that such a path called for, until each reach has had a turn in it: else paths
+    that come and go would have all rounds begin with the first reach.
     """
-    left = next_series(number) - 1 - number
-    return number + 1 if left >= OPENER_REACHES else next_series(number)
+    return last if number - last < OPENER_REACHES else next_series(number)
+
+
+def due_after_a_loss(now: float, last_round_at: float) -> float:
+    """When that begins: once our pings have ended and routers forgot them, but put off only once."""
+    latest = last_round_at + 2 * ROUND_EVERY_S
+    return min(now + ROUND_EVERY_S, latest) if now < latest else now + ROUND_EVERY_S
 
 
 def pause_after(number: int) -> float:
