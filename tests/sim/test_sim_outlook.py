@@ -6,7 +6,7 @@ import pytest
 from tests.sim.toy_machines import meet
 
 from peerway.core.nat import Filtering, Mapping, PortAllocation
-from peerway.sim.network.behaviour import Hairpin, NatBehaviour
+from peerway.sim.network.behaviour import Hairpin, NatBehaviour, Pooling
 from peerway.sim.network.link import Bursts, LinkQuality
 from peerway.sim.outlook import can_be_poisoned, comes_back_the_same, is_calm, outlook, outlooks, relayed
 from peerway.sim.plan import CARRIER_NETWORK, HostPlan, InterfacePlan, InternetPlan, RelayPlan, RouterPlan
@@ -197,6 +197,16 @@ def test_what_luck_decides_is_not_promised():
         assert outlook(at("l", "r", outer, mapping, RouterPlan("r", nat4=EASY)), "left", "right") == word
     lossy = at("l", "r", RouterPlan("l", quality=LinkQuality(loss=0.4)), RouterPlan("r"))
     assert outlook(lossy, "left", "right") == "unsure"
+
+
+def test_a_hard_nat_behind_one_that_picks_an_address_for_each_port_is_luck():
+    carrier = RouterPlan(
+        "carrier", nat4=replace(EASY, pooling=Pooling.ARBITRARY), inside=CARRIER_NETWORK, outside_addresses=4
+    )
+    careful = RouterPlan("l", nat4=replace(EASY, filtering=Filtering.ADDRESS_DEPENDENT))
+    hard, easy = (RouterPlan("r", "carrier", nat4=nat) for nat in (HARD, EASY))
+    assert outlook(at("l", "r", careful, carrier, hard), "left", "right") == "unsure"
+    assert outlook(at("l", "r", careful, carrier, easy), "left", "right") == "direct"
 
 
 def test_who_has_no_family_in_common_has_only_the_relay():

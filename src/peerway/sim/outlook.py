@@ -219,7 +219,7 @@ def _meet(left: _Way, right: _Way, turn: _Turn, family: int) -> Outlook:
         boxes = left.crossed(0, turn.left + 1), right.crossed(0, turn.right + 1)
         known = left.sees_core, right.sees_core
     outcome = _by_hairpin(turn.hairpin, _by_knowledge(boxes, known))
-    is_moody = any(map(_is_moody, (*boxes[0], *boxes[1]))) or any(map(_is_poisonable_far_out, boxes))
+    is_moody = any(map(_is_moody, boxes)) or any(map(_is_poisonable_far_out, boxes))
     is_moody |= left.tells_old_port or right.tells_old_port
     if outcome == "direct" and (is_moody or _loses(links)):
         return "unsure"
@@ -275,12 +275,18 @@ def _is_poisonable_far_out(boxes: list[NatBehaviour]) -> bool:
     return any(box.input_open for box in boxes[1:])
 
 
-def _is_moody(box: NatBehaviour) -> bool:
-    """Whether luck, or others who use the box, decide what it does."""
+def _is_moody(boxes: list[NatBehaviour]) -> bool:
+    """Whether luck, or others who use a box, decide what the boxes of a side do together."""
+    is_hard = any(box.mapping is not Mapping.ENDPOINT_INDEPENDENT for box in boxes)
+    roams = any(box.translates and box.pooling is Pooling.ARBITRARY for box in boxes)  # port by port
+    return (is_hard and roams) or any(map(_is_moody_itself, boxes))
+
+
+def _is_moody_itself(box: NatBehaviour) -> bool:
     limits = (box.session_limit, box.host_session_limit, box.block_ports or None)
     if any(limit is not None and limit < SURE_SESSIONS for limit in limits):
         return True
     if box.idle_s < SURE_IDLE_S:
         return True
     hard = box.mapping is not Mapping.ENDPOINT_INDEPENDENT
-    return hard and (box.ports is PortAllocation.PRESERVING or box.pooling is Pooling.ARBITRARY)
+    return hard and box.ports is PortAllocation.PRESERVING
