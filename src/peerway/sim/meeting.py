@@ -190,9 +190,11 @@ class Meeting:
                 raise Failed(f"{side} is direct by IPv{family}, though the oracle knows no such way")
         if not (self.talk.is_up and self.are_direct):
             return
-        before = {side: self.internet.hosts[side].bytes_sent for side in SIDES}
-        if not self.exchange(dict.fromkeys(SIDES, WAY_SIZE), DATA_WITHIN_S) or not self.are_direct:
+        began, before = self.world.now, {side: self.internet.hosts[side].bytes_sent for side in SIDES}
+        if not self.exchange(dict.fromkeys(SIDES, WAY_SIZE), DATA_WITHIN_S):
             return
+        if any(self.talk.is_relayed_since(side, began) for side in SIDES):
+            return  # an outage that was over was still missed
         for side in SIDES:
             if self.internet.hosts[side].bytes_sent - before[side] < WAY_SIZE:
                 raise Failed(f"{side} sends by a relay what it says goes directly")

@@ -415,6 +415,34 @@ REGRESSIONS = (
         ),
     ),
     NamedScenario(
+        "by-the-relay-for-a-moment",
+        "A path is doubted once an outage is over, and what is sent in that moment goes by the relay.",
+        Scenario(
+            31000755,
+            InternetPlan(
+                (
+                    RouterPlan("carrier", quality=LinkQuality(delay_s=0.004)),
+                    RouterPlan(
+                        "left-outer0",
+                        quality=LinkQuality(
+                            delay_s=0.02230702670496066, jitter_s=0.005, reorder=0.1, reorder_s=0.2
+                        ),
+                    ),
+                    RouterPlan("right-outer0", uplink="carrier", downward=LinkQuality(jitter_s=0.03)),
+                    RouterPlan("right-home", uplink="right-outer0", nat4=NatBehaviour()),
+                ),
+                (
+                    HostPlan(
+                        "left",
+                        (InterfacePlan("left-outer0", quality=LinkQuality(delay_s=0.003, jitter_s=0.01)),),
+                    ),
+                    HostPlan("right", (InterfacePlan("right-home"),)),
+                ),
+            ),
+            (Dial("left"), Partition("carrier", 1.0), Partition("right-outer0", 1.0)),
+        ),
+    ),
+    NamedScenario(
         "asked-too-early",
         "Relay and STUN server are back just before a dial: what was asked before is asked anew.",
         Scenario(
