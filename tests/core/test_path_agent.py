@@ -318,7 +318,7 @@ def test_a_path_that_comes_and_goes_leaves_each_reach_its_turns():
 def test_a_path_proven_while_another_carries_is_watched_too():
     bench = Bench()
     prove(bench, PEER, SOCKET, 0.0)
-    bench.agent.data_sent((SOCKET, PEER), 1, 0.1)
+    bench.agent.data_sent((SOCKET, PEER), 0, 0.1)
     found = tuple(Candidate(CandidateKind.REFLEXIVE, address) for address in (PEER, ELSEWHERE))
     bench.agent.set_candidates(found, 0.1)
     prove(bench, ELSEWHERE, SOCKET, 0.2)
@@ -328,10 +328,11 @@ def test_a_path_proven_while_another_carries_is_watched_too():
     while other.state is PairState.PROVEN and now < 30.0:
         now = bench.agent.poll_deadline().at
         bench.agent.handle_timeout(now)
-        bench.agent.data_sent((SOCKET, PEER), 1, now)
+        bench.agent.data_sent((SOCKET, PEER), 0, now)
         for pong in bench.answers(PEER):
             bench.arrive(pong, now=now)
     assert other.state is not PairState.PROVEN
+    assert bench.agent.selected == (SOCKET, PEER)
 
 
 def test_a_ping_that_ends_idleness_goes_by_a_path_that_is_believed():
