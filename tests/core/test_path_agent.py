@@ -319,20 +319,18 @@ def test_a_path_proven_while_another_carries_is_watched_too():
     bench = Bench()
     prove(bench, PEER, SOCKET, 0.0)
     bench.agent.data_sent((SOCKET, PEER), 0, 0.1)
-    found = tuple(Candidate(CandidateKind.REFLEXIVE, address) for address in (PEER, ELSEWHERE))
-    bench.agent.set_candidates(found, 0.1)
-    prove(bench, ELSEWHERE, SOCKET, 0.2)
-    other = bench.agent._pairs[SOCKET, ELSEWHERE]
-    assert other.state is PairState.PROVEN
-    now = 0.2
+    bench.agent.add_relay(at_relay(0), 0.2)
+    prove(bench, at_relay(0), None, 0.2)
+    other = bench.agent._pairs[None, at_relay(0)]
+    now = 0.3
     while other.state is PairState.PROVEN and now < 30.0:
         now = bench.agent.poll_deadline().at
         bench.agent.handle_timeout(now)
         bench.agent.data_sent((SOCKET, PEER), 0, now)
         for pong in bench.answers(PEER):
             bench.arrive(pong, now=now)
+        assert bench.agent.selected == (SOCKET, PEER)
     assert other.state is not PairState.PROVEN
-    assert bench.agent.selected == (SOCKET, PEER)
 
 
 def test_a_ping_that_ends_idleness_goes_by_a_path_that_is_believed():
